@@ -1,0 +1,1 @@
+"""Local, remote and LMTP delivery; the bounce composer."""

@@ -1,0 +1,1 @@
+"""MX and address look-ups; the only importer of aiodns."""

@@ -1,0 +1,1 @@
+"""The operating system around us: sockets, privileges, TLS files, service manager."""

@@ -1,0 +1,1 @@
+"""VALUES: address, envelope, headers, ids, trace headers. No I/O."""

@@ -1,0 +1,102 @@
+"""Mail addresses of the envelope: parsed once, normalised once (RFC 5321 4.1.2, RFC 6531 3.3, RFC 5891).
+
+The null sender is ``None`` wherever an address is optional; ``"<>"`` exists on the wire only.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import NamedTuple
+
+import idna
+
+LOCAL_MAX = 64  # octets, RFC 5321 4.5.3.1.1
+DOMAIN_MAX = 255  # octets, RFC 5321 4.5.3.1.2
+PATH_MAX = 256  # octets with <>, RFC 5321 4.5.3.1.3
+
+_ATOM_CHARS = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~"
+_ATEXT = rf"[{_ATOM_CHARS}-]+"
+_UTF8_ATEXT = rf"[{_ATOM_CHARS}\u0080-\U0010ffff-]+"
+_DOT_ATOM = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*\Z")
+_UTF8_DOT_ATOM = re.compile(rf"{_UTF8_ATEXT}(?:\.{_UTF8_ATEXT})*\Z")
+_QUOTED = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20-\x7e])*"\Z')
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
+_PLAIN = re.compile(rf"({_ATEXT}(?:\.{_ATEXT})*)@({_LABEL}(?:\.{_LABEL})*)\Z")
+_LITERAL = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]+)\]\Z")
+
+
+class AddressError(ValueError):
+    """The text is no address; ``str(error)`` is safe to show to a peer."""
+
+
+class Address(NamedTuple):
+    """One mailbox address. ``local`` in wire form (quoted if it must be), ``domain`` a lower-case A-label name."""
+
+    local: str
+    domain: str
+
+    def __str__(self) -> str:
+        return f"{self.local}@{self.domain}"
+
+    @property
+    def key(self) -> str:
+        """What look-ups compare: local part case-folded and unquoted, domain normalised."""
+        return f"{unquote(self.local).casefold()}@{self.domain}"
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether it may travel to a host without SMTPUTF8 (the domain always may)."""
+        return self.local.isascii()
+
+
+def parse(text: str) -> Address:
+    """``local@domain`` without angle brackets → Address. Raises AddressError. Bounds: RFC 5321 4.5.3.1."""
+    if (match := _PLAIN.match(text)) and len(text) < PATH_MAX - 1:
+        local, domain = match.groups()
+        if len(local) > LOCAL_MAX:
+            raise AddressError("local part longer than 64 octets")
+        return Address(local, domain.lower())
+    return _parse_unusual(text)
+
+
+def _parse_unusual(text: str) -> Address:
+    local, at, domain = text.rpartition("@")
+    if not at or not local:
+        raise AddressError("an address is local-part@domain")
+    local = unicodedata.normalize("NFC", local)
+    if not (_DOT_ATOM.match(local) or _QUOTED.match(local) or (not local.isascii() and _UTF8_DOT_ATOM.match(local))):
+        raise AddressError("malformed local part")
+    if any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in local):
+        raise AddressError("control character in the local part")
+    if len(local.encode("utf-8", "surrogatepass")) > LOCAL_MAX:
+        raise AddressError("local part longer than 64 octets")
+    return Address(_shortest(local), normalise_domain(domain))
+
+
+def _shortest(local: str) -> str:
+    """The quoted string is dropped where it was not needed, so one mailbox has one spelling (RFC 5321 4.1.2)."""
+    plain = unquote(local)
+    return plain if _DOT_ATOM.match(plain) or (not plain.isascii() and _UTF8_DOT_ATOM.match(plain)) else local
+
+
+def unquote(local: str) -> str:
+    """The local part's meaning: without quotes and backslashes."""
+    return re.sub(r"\\(.)", r"\1", local[1:-1]) if local.startswith('"') else local
+
+
+@lru_cache(maxsize=4096)
+def normalise_domain(domain: str) -> str:
+    """Domain name or address literal → lower case A-labels. Raises AddressError."""
+    if _LITERAL.match(domain):
+        return domain.lower().replace("[ipv6:", "[IPv6:")
+    if not domain.isascii():
+        try:
+            domain = idna.encode(domain, uts46=True).decode()
+        except idna.IDNAError:
+            raise AddressError("malformed internationalised domain") from None
+    if len(domain) > DOMAIN_MAX or not _DOMAIN.match(domain):
+        raise AddressError("malformed domain")
+    return domain.lower()

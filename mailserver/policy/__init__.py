@@ -1,0 +1,1 @@
+"""DECISIONS on who may: facts in, verdict and deciding rule out."""

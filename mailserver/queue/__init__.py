@@ -1,0 +1,1 @@
+"""accept(), the scheduler, settle(); the spool is its on-disk format."""

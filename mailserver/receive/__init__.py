@@ -1,0 +1,1 @@
+"""SMTP listeners; the only importer of aiosmtpd."""

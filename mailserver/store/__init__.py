@@ -1,0 +1,1 @@
+"""Durability, Maildir, the in-memory index."""
