@@ -1,0 +1,52 @@
+# make run    the server on loopback ports, nothing to edit      make test   every test
+# make bench  figures beside the peers                           make lint   ruff and mypy
+.POSIX:
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/installed
+DEV_STAMP = $(VENV)/installed-dev
+SOURCES = pyproject.toml requirements/build.txt requirements/run.txt
+
+.PHONY: run test bench lint install lock image-test clean
+
+run: install
+	$(BIN)/mailserver serve -c config.toml
+
+install: $(STAMP)
+
+$(STAMP): $(SOURCES)
+	packaging/make-venv $(PYTHON) $(VENV) requirements/run.txt
+	touch $@
+
+$(DEV_STAMP): pyproject.toml requirements/build.txt requirements/dev.txt
+	packaging/make-venv $(PYTHON) $(VENV) requirements/dev.txt
+	touch $(STAMP) $@
+
+test: $(DEV_STAMP)
+	packaging/install-peers
+	$(BIN)/python -m pytest
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(DEV_STAMP)
+	packaging/install-peers
+	$(BIN)/python bench/run.py
+
+image-test: $(DEV_STAMP)
+	packaging/docker/test-image
+
+# Names, versions and hashes only: no index and no address gets into the lock files.
+LOCK = $(BIN)/pip-compile --quiet --generate-hashes --no-header --no-annotate --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+lock: $(DEV_STAMP)
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(LOCK) --extra test --extra lint -o requirements/dev.txt pyproject.toml
+	$(LOCK) -c requirements/dev.txt -o requirements/run.txt pyproject.toml
+	$(LOCK) -c requirements/dev.txt -o requirements/build.txt requirements/build.in
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
