@@ -86,7 +86,7 @@ class Server:
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """A `mailserver …` command with this server's configuration."""
         command = [sys.executable, "-m", "mailserver", *arguments, "-c", str(self.config_file)]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=30)
+        return subprocess.run(command, check=False, input=stdin, capture_output=True, text=True, timeout=30)
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
