@@ -27,7 +27,7 @@ def require(program: str) -> str:
 
 
 class Postfix:
-    """One instance: listens on ``port``, relays everything to ``next_hop``, keeps mail for sink.test in ``mail``."""
+    """One instance on ``port``: relays to ``next_hop``, keeps mail for sink.test in ``mail``."""
 
     def __init__(self, folder: Path, port: int, next_hop: int) -> None:
         self.folder, self.port, self.mail = folder, port, folder / "mail"
