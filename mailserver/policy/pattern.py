@@ -1,6 +1,6 @@
 """Who a relay rule means: an address, a network, or the prefix ``10.1.2.`` people know from tcpserver.
 
-The text becomes an ``ipaddress`` network; everything that could be misread is refused with what would be right.
+The text becomes an ``ipaddress`` network; what could be misread is refused with what would be right.
 """
 
 from __future__ import annotations
@@ -59,16 +59,14 @@ def _network(text: str, address: str, length: int | None) -> Network:
         )
     network = ipaddress.ip_network((int(host) if host.version == 4 else host.packed, bits), strict=False)
     if network.network_address != host:
-        raise PatternError(
-            f'"{text}" has bits set outside its network', f'write "{network}" or the address alone'
-        )
+        raise PatternError(f'"{text}" has host bits set', f'write "{network}" or the address alone')
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
         return ipaddress.IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
     return network
 
 
 def is_much_of_the_internet(network: Network) -> bool:
-    """Whether it is larger than any one organisation has: shorter than /8 (IPv4) or /16 (IPv6), and public."""
+    """Whether it is more than one organisation has: shorter than /8 (IPv4) or /16 (IPv6), and public."""
     if isinstance(network, ipaddress.IPv4Network):
         return network.prefixlen < 8
     return network.prefixlen < 16 and not any(network.subnet_of(private) for private in _PRIVATE_V6)
