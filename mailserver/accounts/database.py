@@ -1,0 +1,249 @@
+"""Accounts, domains and aliases that the commands write: one SQLite file, ``data_dir/accounts.sqlite``.
+
+The only importer of sqlite3. Every method blocks (a write until it is on disk: WAL, synchronous=FULL) and
+may be called from any thread. The running server and commands beside it may have the file open at once. Keys
+are normalised by the caller (``Address.key``, ``normalise_domain``). A file that is damaged, foreign, or
+written by a newer version is refused before anything in it is changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mailserver.accounts.errors import AccountsError, AccountsUnavailable
+
+_APPLICATION_ID = 0x6D61696C  # "mail": tells our file from any other SQLite file
+_BUSY_MS = 5000
+
+_VERSION_1 = """
+CREATE TABLE users (address TEXT PRIMARY KEY, password TEXT NOT NULL, created REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE domains (name TEXT PRIMARY KEY, created REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE aliases (address TEXT PRIMARY KEY, targets TEXT NOT NULL, created REAL NOT NULL) WITHOUT ROWID;
+"""
+MIGRATIONS = (_VERSION_1,)  # the n-th script leads from schema version n to n + 1; append, never change
+
+
+class StoredUser(NamedTuple):
+    """``password``: a form passwords.py verifies. ``created``: Unix seconds, as everywhere here."""
+
+    address: str
+    password: str
+    created: float
+
+
+class StoredDomain(NamedTuple):
+    name: str
+    created: float
+
+
+class StoredAlias(NamedTuple):
+    address: str
+    targets: tuple[str, ...]
+    created: float
+
+
+class Database:
+    """Opens ``path`` at first use; creates it (mode 0600) with the first write only, so looking leaves no
+    trace.
+
+    Methods raise AccountsUnavailable when the file cannot be used, AccountsError for what cannot be granted.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Raise AccountsUnavailable now if the file exists and cannot be used."""
+        with self._reading():
+            pass
+
+    def users(self) -> list[StoredUser]:
+        """All accounts, the oldest first."""
+        return [StoredUser(*row) for row in self._rows("SELECT address, password, created FROM users")]
+
+    def domains(self) -> list[StoredDomain]:
+        """All domains, the oldest first."""
+        return [StoredDomain(*row) for row in self._rows("SELECT name, created FROM domains")]
+
+    def aliases(self) -> list[StoredAlias]:
+        """All aliases, the oldest first."""
+        rows = self._rows("SELECT address, targets, created FROM aliases")
+        return [StoredAlias(a, tuple(msgspec.json.decode(t, type=list[str])), c) for a, t, c in rows]
+
+    def add_user(self, address: str, password: str, created: float) -> None:
+        """``password`` is the stored form, never the password itself."""
+        self._change(
+            "INSERT INTO users VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            (address, password, created),
+            f"the account {address} exists already",
+        )
+
+    def set_password(self, address: str, password: str) -> None:
+        self._change(
+            "UPDATE users SET password = ? WHERE address = ?", (password, address), f"no account {address}"
+        )
+
+    def remove_user(self, address: str) -> None:
+        self._change("DELETE FROM users WHERE address = ?", (address,), f"no account {address}")
+
+    def add_domain(self, name: str, created: float) -> None:
+        self._change(
+            "INSERT INTO domains VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (name, created),
+            f"the domain {name} exists already",
+        )
+
+    def remove_domain(self, name: str) -> None:
+        """Refused while the database holds accounts or aliases of that domain."""
+        suffix = "%@" + name.replace("\\", r"\\").replace("_", r"\_")
+        with self._writing() as db:
+            for table, what in (("users", "accounts"), ("aliases", "aliases")):
+                query = f"SELECT count(*) FROM {table} WHERE address LIKE ? ESCAPE '\\'"  # noqa: S608 - our own names
+                if count := db.execute(query, (suffix,)).fetchone()[0]:
+                    raise AccountsError(f"the domain {name} still has {count} {what}; remove them first")
+            if db.execute("DELETE FROM domains WHERE name = ?", (name,)).rowcount == 0:
+                raise AccountsError(f"no domain {name}")
+
+    def set_alias(self, address: str, targets: Sequence[str], created: float) -> None:
+        """Make the alias, or give it new targets (its creation time stays)."""
+        self._change(
+            "INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET targets = excluded.targets",
+            (address, msgspec.json.encode(list(targets)).decode(), created),
+            "",
+        )
+
+    def remove_alias(self, address: str) -> None:
+        self._change("DELETE FROM aliases WHERE address = ?", (address,), f"no alias {address}")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        with self._reading() as db:
+            return [] if db is None else db.execute(f"{query} ORDER BY created, 1").fetchall()
+
+    def _change(self, statement: str, values: tuple[object, ...], otherwise: str) -> None:
+        with self._writing() as db:
+            if db.execute(statement, values).rowcount == 0:
+                raise AccountsError(otherwise)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """The connection, or None while there is no file."""
+        with self._lock, self._faults():
+            if self._connection is None and os.path.exists(self.path):
+                self._connection = self._open()
+            yield self._connection
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: committed at the end, rolled back by any exception."""
+        with self._lock, self._faults():
+            if self._connection is None:
+                _create(self.path)
+                self._connection = self._open()
+            with _transaction(self._connection):
+                yield self._connection
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
+            raise AccountsUnavailable(_explain(self.path, error)) from error
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            f"file:{_uri(self.path)}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+        )
+        try:
+            _prepare(db, self.path)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+
+def _prepare(db: sqlite3.Connection, path: str) -> None:
+    """Look first (a damaged file stays as it is), then switch to WAL and bring the schema up to date."""
+    db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and application != _APPLICATION_ID:
+        raise AccountsUnavailable(f"{path} is an SQLite file of another program; it was left as it is")
+    if version > len(MIGRATIONS):
+        raise AccountsUnavailable(
+            f"{path} was written by a newer version (schema {version}); it was left as it is"
+        )
+    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    if version < len(MIGRATIONS):
+        _migrate(db)
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    with _transaction(db):
+        for script in MIGRATIONS[
+            _pragma(db, "user_version") :
+        ]:  # asked again: another process may have been faster
+            for statement in filter(str.strip, script.split(";")):
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _create(path: str) -> None:
+    """An empty file that nobody else may read, before SQLite writes secrets into it. A folder's owner gets
+    what root makes there, so that a command run by root leaves no file the server cannot open."""
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "rb"):
+            if os.geteuid() == 0:
+                owner = os.stat(folder)
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def _uri(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _explain(path: str, error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, OSError) or "locked" in text or "unable to open" in text:
+        return f"{path} cannot be used: {text}"
+    return (
+        f"{path} is damaged ({text}); it was left as it is: restore a copy, or move it away to start afresh"
+    )
