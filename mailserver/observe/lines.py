@@ -1,0 +1,100 @@
+"""One event → one log line: JSON for programs, text for people. Pure.
+
+A line is printable ASCII and one final LF whatever a client sent, so no terminal escape, no line break and
+no text direction trick gets through a log. It starts with the time (UTC, microseconds, zone) and the level.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+from mailserver.events import Event
+
+Line = Callable[[float, Event], bytes]
+
+_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
+_BARE = re.compile(r"[!#-+\--\[\]-~]+\Z")  # printable without space, quote, comma, backslash
+_encode = msgspec.json.Encoder().encode
+
+
+class _Stamp:
+    """RFC 3339 times; the part down to the second is made once a second."""
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        self._second, self._text = -1, ""
+
+    def at(self, time: float) -> str:
+        second, fraction = divmod(round(time * 1_000_000), 1_000_000)
+        if second != self._second:
+            self._second, self._text = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        return f"{self._text}.{fraction:06}+00:00"
+
+
+def json_lines() -> Line:
+    """``{"time":…,"level":…,"event":…,<the event's fields>}``; fields at their default are left out."""
+    stamp = _Stamp()
+
+    def line(time: float, event: Event) -> bytes:
+        return b'{"time":"%b","level":"%b",%b\n' % (
+            stamp.at(time).encode(),
+            event.level.encode(),
+            _fields(event)[1:],
+        )
+
+    return line
+
+
+def _fields(event: Event) -> bytes:
+    try:
+        data = _encode(event)
+    except UnicodeEncodeError:  # lone surrogates: octets that were no UTF-8, decoded with surrogateescape
+        data = json.dumps(msgspec.to_builtins(event)).encode()
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return _NOT_PRINTABLE.sub(_escape, data.decode()).encode()
+
+
+def _escape(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1] if match[0] != "\x7f" else "\\u007f"
+
+
+def text_lines() -> Line:
+    """``TIME LEVEL EVENT key=value …``; values with anything unusual are quoted as JSON strings."""
+    stamp = _Stamp()
+
+    def line(time: float, event: Event) -> bytes:
+        fields = msgspec.to_builtins(event)
+        words = [stamp.at(time), event.level, fields.pop("event")]
+        for key, value in fields.items():
+            words.append(f"{key}={stamp.at(value) if key == 'next_attempt' else _value(value)}")
+        return (" ".join(words) + "\n").encode("ascii")
+
+    return line
+
+
+def _value(value: object) -> str:
+    match value:
+        case str():
+            return value if _BARE.match(value) else _quoted(value)
+        case float():
+            return f"{value:.6f}".rstrip("0").rstrip(".")
+        case None:
+            return "<>"  # the only field of an event that can be None without being left out is a null sender
+        case list() | tuple():
+            return ",".join(map(_value, value))
+        case _:
+            return str(value)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text).replace("\x7f", "\\u007f")
+
+
+FORMATS: dict[str, Callable[[], Line]] = {"json": json_lines, "text": text_lines}
