@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii  # what json.dumps does for a str, at a fifth of its price
 
 import msgspec
 
@@ -18,7 +19,7 @@ from mailserver.events import Event
 Line = Callable[[float, Event], bytes]
 
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
-_BARE = re.compile(r"[!#-+\--\[\]-~]+\Z")  # printable without space, quote, comma, backslash
+_is_bare = re.compile(r"[!#-+\--\[\]-~]+").fullmatch  # printable without space, quote, comma, backslash
 _encode = msgspec.json.Encoder().encode
 
 
@@ -31,7 +32,8 @@ class _Stamp:
         self._second, self._text = -1, ""
 
     def at(self, time: float) -> str:
-        second, fraction = divmod(round(time * 1_000_000), 1_000_000)
+        second = int(time)
+        fraction = int((time - second) * 1_000_000)
         if second != self._second:
             self._second, self._text = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
         return f"{self._text}.{fraction:06}+00:00"
@@ -72,29 +74,26 @@ def text_lines() -> Line:
     def line(time: float, event: Event) -> bytes:
         fields = msgspec.to_builtins(event)
         words = [stamp.at(time), event.level, fields.pop("event")]
-        for key, value in fields.items():
-            words.append(f"{key}={stamp.at(value) if key == 'next_attempt' else _value(value)}")
+        if "next_attempt" in fields:
+            fields["next_attempt"] = stamp.at(fields["next_attempt"])
+        words += [f"{key}={_value(value)}" for key, value in fields.items()]
         return (" ".join(words) + "\n").encode("ascii")
 
     return line
 
 
 def _value(value: object) -> str:
-    match value:
-        case str():
-            return value if _BARE.match(value) else _quoted(value)
-        case float():
-            return f"{value:.6f}".rstrip("0").rstrip(".")
-        case None:
-            return "<>"  # the only field of an event that can be None without being left out is a null sender
-        case list() | tuple():
-            return ",".join(map(_value, value))
-        case _:
-            return str(value)
+    if type(value) is str:  # nearly all are; a match statement here costs a microsecond per line
+        return value if _is_bare(value) else _quoted(value)
+    if value is None:
+        return "<>"  # the only field of an event that can be None without being left out is a null sender
+    if isinstance(value, list | tuple):
+        return ",".join(map(_value, value))
+    return f"{value:.6f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text).replace("\x7f", "\\u007f")
+    return encode_basestring_ascii(text).replace("\x7f", "\\u007f")
 
 
 FORMATS: dict[str, Callable[[], Line]] = {"json": json_lines, "text": text_lines}
