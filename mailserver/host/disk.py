@@ -1,0 +1,53 @@
+"""Free space below data_dir, so that mail is refused for a while (452 4.3.1) before the disk is full."""
+
+from __future__ import annotations
+
+import os
+
+from mailserver.events import DiskLow, DiskRecovered, Emit, Problem
+
+MARGIN = 1.1  # of the reserve must be free before mail is taken again, so that the answer does not flap
+FEW_FILES = 1_024  # file numbers (inodes) left at which a file system counts as full
+
+
+def free(path: str) -> int:
+    """Octets an ordinary user may still write to the file system of ``path``. Raises OSError."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+class DiskWatch:
+    """Whether there is room: ``reserve`` octets, and file numbers. One statvfs(2) per check."""
+
+    def __init__(self, path: str, reserve: int, emit: Emit) -> None:
+        self.path = path
+        self.reserve = reserve  # a reload may change it
+        self._emit = emit
+        self._ok = True
+        self._fault = ""
+
+    def check(self) -> bool:
+        """True while mail may be accepted. Emits DiskLow and DiskRecovered when that changes.
+
+        A path that cannot be looked at counts as full (and is a Problem, once): nothing could be written there.
+        """
+        try:
+            status = os.statvfs(self.path)
+        except OSError as error:
+            self._unusable(f"cannot look at {self.path}: {error.strerror}")
+            return False
+        self._fault = ""
+        room = status.f_bavail * status.f_frsize
+        wanted, files = (self.reserve, FEW_FILES) if self._ok else (int(self.reserve * MARGIN), 2 * FEW_FILES)
+        ok = room >= wanted and (
+            status.f_files == 0 or status.f_favail >= files
+        )  # btrfs counts no file numbers
+        if ok != self._ok:
+            self._ok = ok
+            self._emit(DiskRecovered(self.path, room) if ok else DiskLow(self.path, room, self.reserve))
+        return ok
+
+    def _unusable(self, fault: str) -> None:
+        if fault != self._fault:
+            self._fault = fault
+            self._emit(Problem("disk", fault))

@@ -1,0 +1,121 @@
+"""Listening TCP sockets: ours by address, or handed over by the service manager (sd_listen_fds(3)).
+
+Every failure is a ListenError whose text names the address, who is in the way and what to do about it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import MutableMapping, Sequence
+
+from mailserver.config.units import SocketAddress
+from mailserver.host.ports import holder
+
+BACKLOG = 2048  # connections the kernel keeps for us until they are accepted; net.core.somaxconn may cap it
+FIRST_FD = 3  # SD_LISTEN_FDS_START
+
+
+class ListenError(OSError):
+    """An address cannot be listened on; ``str(error)`` is for the administrator."""
+
+
+class Activated:
+    """The sockets a service manager opened for us, by LISTEN_FDS and LISTEN_FDNAMES.
+
+    A socket belongs to the service it is named after (``FileDescriptorName=pop3`` or ``pop3-tls``), or else to
+    the listener that has the same address in the configuration. The variables are taken out of ``environ``, so
+    that no child process believes they are its own.
+    """
+
+    def __init__(self, environ: MutableMapping[str, str] = os.environ, *, first_fd: int = FIRST_FD) -> None:
+        ours = environ.pop("LISTEN_PID", "") == str(os.getpid())
+        count, names = environ.pop("LISTEN_FDS", "0"), environ.pop("LISTEN_FDNAMES", "").split(":")
+        self._left: list[tuple[str, socket.socket]] = []
+        for index in range(int(count) if ours and count.isdigit() else 0):
+            inherited = socket.socket(fileno=first_fd + index)
+            inherited.setblocking(False)
+            inherited.set_inheritable(False)
+            self._left.append((names[index] if index < len(names) else "", inherited))
+
+    def take(self, service: str, addresses: Sequence[SocketAddress]) -> list[socket.socket]:
+        """The sockets named ``service`` or bound to one of ``addresses``; each is given out once."""
+        taken = [s for name, s in self._left if name == service or s.getsockname()[:2] in addresses]
+        self._left = [(name, s) for name, s in self._left if s not in taken]
+        return taken
+
+    def close_unused(self) -> list[str]:
+        """Close what no service took; name and address of each, for a warning."""
+        unused = [f"{name} {s.getsockname()}".lstrip() for name, s in self._left]
+        for _name, left in self._left:
+            left.close()
+        self._left = []
+        return unused
+
+
+def bind(
+    addresses: Sequence[SocketAddress], service: str, activated: Activated | None = None
+) -> list[socket.socket]:
+    """Non-blocking sockets that listen on ``addresses`` (port 0: any free one), in that order.
+
+    Sockets in ``activated`` at these addresses are used as they are. If one named ``service`` has another address,
+    the service manager decides: its sockets are all there is. Raises ListenError; nothing stays open then.
+    """
+    found: list[socket.socket] = activated.take(service, addresses) if activated else []
+    have = {s.getsockname()[:2] for s in found}
+    if any(address not in addresses for address in have):
+        return found
+    try:
+        for address in addresses:
+            if address not in have:
+                found.append(_listen(address, service))
+    except ListenError:
+        for opened in found:
+            opened.close()
+        raise
+    return found
+
+
+def _listen(address: SocketAddress, service: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _explained(error, address, service) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # restart beside TIME_WAIT
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # [::] and 0.0.0.0 side by side
+        listener.setblocking(False)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _explained(error, address, service) from error
+    return listener
+
+
+def _explained(error: OSError, address: SocketAddress, service: str) -> ListenError:
+    elsewhere = f'or choose another address: [{service.removesuffix("-tls")}] listen = ["…"]'
+    match error.errno:
+        case errno.EADDRINUSE:
+            by = holder(address)
+            who = (
+                f"{by.description}: {by.fix}"
+                if by
+                else "a program of another user: look with `ss -ltnp` as root"
+            )
+            text = f"the port is in use by {who}, {elsewhere}"
+        case errno.EACCES | errno.EPERM:
+            text = (
+                "ports below 1024 need a privilege: start as root with run_as set, or with "
+                f"CAP_NET_BIND_SERVICE (packaging/mailserver.service), {elsewhere}"
+            )
+        case errno.EADDRNOTAVAIL:
+            text = f"this machine has no such address: look with `ip address`, {elsewhere}"
+        case errno.EAFNOSUPPORT:
+            text = f"this machine has IPv6 switched off: remove the address, {elsewhere}"
+        case _:
+            text = f"{error.strerror}: {elsewhere}"
+    return ListenError(error.errno, f"{service}: cannot listen on {address}: {text}")
