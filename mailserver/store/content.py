@@ -1,0 +1,47 @@
+"""A stored message's bytes, wherever they lie: a range of a file. Line ends are LF."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Content(NamedTuple):
+    """``length`` octets from ``offset`` of the file at ``path``."""
+
+    path: str
+    offset: int
+    length: int
+
+    def read(self) -> bytes:
+        """All of it. Blocking: beyond 256 KiB call it in a thread. Raises OSError; EIO when short."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.pread(fd, self.length, self.offset)
+            while len(data) < self.length:  # one pread brings at most 2 GiB
+                more = os.pread(fd, self.length - len(data), self.offset + len(data))
+                if not more:
+                    raise OSError(errno.EIO, "file is shorter than it should be", self.path)
+                data += more
+        finally:
+            os.close(fd)
+        return data
+
+    def chunks(self, size: int = 262144) -> Iterator[bytes]:
+        """Pieces of ``size`` octets, the last one shorter. Blocking, each step. Raises OSError like read().
+
+        The file is opened at the first step and stays readable to the end even if it is unlinked meanwhile.
+        """
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            offset, end = self.offset, self.offset + self.length
+            while offset < end:
+                piece = os.pread(fd, min(size, end - offset), offset)
+                if not piece:
+                    raise OSError(errno.EIO, "file is shorter than it should be", self.path)
+                offset += len(piece)
+                yield piece
+        finally:
+            os.close(fd)

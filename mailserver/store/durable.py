@@ -1,0 +1,394 @@
+"""Group commit: the only fsync, rename, link and unlink of mail in the tree.
+
+A Job is all or nothing. One thread takes the jobs that arrived while the previous batch was on disk, in the
+order they were submitted, and does for the whole batch, each step for all jobs before the next step begins:
+
+1. write    every file's content, under no name (O_TMPFILE) or below ``tmp/``
+2. sync     the content: fdatasync file by file, or one syncfs for a large batch
+3. name     link into place (an existing name is FileExistsError); ``replace`` renames over
+4. sync     the names: fsync directory by directory, or one syncfs
+5. remove   what the job says is settled (unlink, not synced: at worst a settled message is seen again)
+6. report   the futures, all in one call into the loop
+
+So a name never exists on disk without the content it promises, and a future is resolved only when both are
+there. A job that fails at 1–4 is undone (its names and temporary files are unlinked) and only its future gets
+the OSError. What cannot be undone: a ``replace`` that was renamed stays; and after a failure at step 5
+(RemovalFailed) the names stand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from mailserver.store.crash import CRASH_POINTS, crash_point
+from mailserver.store.job import FileSlice, Job, NewFile, RemovalFailed
+from mailserver.store.write import copy, fill
+
+__all__ = ["CRASH_POINTS", "Durable", "FileSlice", "Job", "NewFile", "RemovalFailed", "crash_point"]
+
+BATCH_FILES = 256  # files open at once; beyond, a batch is cut
+ONE_BY_ONE = 2  # files; measured: from three on, one syncfs beats an fdatasync for each
+SLOW_SYNC = 0.1  # seconds: a syncfs that long writes somebody else's data; go file by file for SLOW_BATCHES
+SLOW_BATCHES = 32
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _File:
+    """An open file. ``tmp``: its name below tmp/, if any; ``grown``: length before, if adopted."""
+
+    __slots__ = ("fd", "grown", "spec", "tmp")
+
+    def __init__(self, spec: NewFile, fd: int, tmp: str | None, grown: int = -1) -> None:
+        self.spec, self.fd, self.tmp, self.grown = spec, fd, tmp, grown
+
+
+class _Task:
+    """A job under way. ``made``: names it has made so far, what undo removes."""
+
+    __slots__ = ("error", "files", "future", "job", "made")
+
+    def __init__(self, job: Job, future: asyncio.Future[None]) -> None:
+        self.job, self.future = job, future
+        self.files: list[_File] = []
+        self.made: list[str] = []
+        self.error: OSError | None = None
+
+    def fail(self, error: OSError) -> None:
+        """Undo: after this nothing of the job is visible. Best effort, for the disk may be sick."""
+        self.error = error
+        for name in self.made:
+            with suppress(OSError):
+                os.unlink(name)
+        for file in self.files:
+            with suppress(OSError):
+                if file.grown >= 0:
+                    os.ftruncate(file.fd, file.grown)
+                elif file.tmp:
+                    os.unlink(file.tmp)
+            with suppress(OSError):
+                os.close(file.fd)
+        self.files = []
+        self.made = []
+
+
+class Durable:
+    """The commit thread and its inbox; ``commit`` is called in the loop's thread.
+
+    ``now`` measures how long syncs take (seconds, monotonic).
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._loop, self._now = loop, now
+        self._waiting: list[_Task] = []
+        self._inbox: SimpleQueue[list[_Task] | None] = SimpleQueue()
+        self._closed = False
+        self._disk = _Disk(now)
+        self._batches = self._jobs = self._failed = 0
+        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
+        self._thread.start()
+
+    def commit(self, job: Job) -> asyncio.Future[None]:
+        """Make ``job`` durable. Its future: None, or the OSError that stopped it (RemovalFailed: see there).
+
+        Jobs take effect in the order of the calls. A cancelled future does not stop the commit. Raises
+        RuntimeError after close().
+        """
+        if self._closed:
+            raise RuntimeError("commit after close")
+        future: asyncio.Future[None] = self._loop.create_future()
+        if not self._waiting:
+            # What this turn of the loop brings in goes to the thread together: one wake-up, one larger batch.
+            self._loop.call_soon(self._hand_over)
+        self._waiting.append(_Task(job, future))
+        return future
+
+    def close(self) -> None:
+        """Finish what was submitted, join the thread. Blocking; the loop's next turn resolves the futures."""
+        self._closed = True
+        self._hand_over()
+        self._inbox.put(None)
+        self._thread.join()
+
+    def status(self) -> dict[str, int]:
+        """Counts since the start: batches, jobs, failed jobs."""
+        return {"batches": self._batches, "jobs": self._jobs, "failed": self._failed}
+
+    def _hand_over(self) -> None:
+        if self._waiting:
+            self._inbox.put(self._waiting)
+            self._waiting = []
+
+    def _run(self) -> None:
+        queued: deque[_Task] = deque()
+        open_ = True
+        while open_ or queued:
+            if not queued:
+                tasks = self._inbox.get()
+                open_ = tasks is not None
+                queued.extend(tasks or ())
+            with suppress(Empty):
+                while True:
+                    tasks = self._inbox.get_nowait()
+                    open_ = open_ and tasks is not None
+                    queued.extend(tasks or ())
+            batch = _cut(queued)
+            if batch:
+                self._commit(batch, queued)
+
+    def _commit(self, batch: list[_Task], queued: deque[_Task]) -> None:
+        try:
+            done = self._disk.commit(batch)
+        except Exception as bug:  # the thread must outlive a bug, and no waiter may wait for ever
+            done = len(batch)
+            for task in batch:
+                if task.error is None:
+                    error = OSError(errno.EIO, f"commit failed: {bug!r}")
+                    error.__cause__ = bug
+                    task.fail(error)
+        queued.extendleft(reversed(batch[done:]))
+        del batch[done:]
+        self._batches += 1
+        self._jobs += done
+        self._failed += sum(task.error is not None for task in batch)
+        crash_point("before-report")
+        with suppress(RuntimeError):  # the loop was closed before us: nobody is left to hear
+            self._loop.call_soon_threadsafe(_report, batch)
+
+
+def _report(batch: list[_Task]) -> None:
+    crash_point("after-report")
+    for task in batch:
+        if not task.future.done():
+            if task.error is None:
+                task.future.set_result(None)
+            else:
+                task.future.set_exception(task.error)
+
+
+def _cut(queued: deque[_Task]) -> list[_Task]:
+    """The next batch: as many jobs as may go together, at least one.
+
+    Removal comes last in a batch, so a job making a name that an earlier job removes must wait for the next.
+    """
+    batch: list[_Task] = []
+    files = 0
+    removed: set[str] = set()
+    while queued:
+        job = queued[0].job
+        files += len(job.files)
+        if batch and files > BATCH_FILES:
+            break
+        if removed and not all(removed.isdisjoint(file.names) for file in job.files):
+            break
+        removed.update(job.remove)
+        batch.append(queued.popleft())
+    return batch
+
+
+class _Disk:
+    """The steps of one batch."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._avoid_syncfs = 0  # batches
+        self._anonymous = os.path.isdir("/proc/self/fd")  # a file without a name gets one through there
+
+    def commit(self, batch: list[_Task]) -> int:
+        """Each task's ``error`` says how it went. Returns how many were taken: fewer than all when
+        descriptors ran out, and the rest is to be tried again."""
+        whole = sum(len(task.job.files) for task in batch) > ONE_BY_ONE and not self._avoid_syncfs
+        self._avoid_syncfs -= self._avoid_syncfs > 0
+        done = self._write(batch, anonymous=whole and self._anonymous)
+        tasks = [task for task in batch[:done] if task.files]
+        if tasks:
+            crash_point("before-data-sync")
+            self._sync(tasks, whole, names=False)
+            crash_point("after-data-sync")
+            for task in tasks:
+                if task.error is None:
+                    self._name(task)
+            crash_point("before-name-sync")
+            self._sync(tasks, whole, names=True)
+            crash_point("after-name-sync")
+            for task in tasks:
+                _finish(task)
+        for task in batch[:done]:
+            if task.job.remove and task.error is None:
+                task.error = _remove(task.job.remove)
+        return done
+
+    # ---- 1. write ------------------------------------------------------------------------------------------
+    def _write(self, batch: list[_Task], *, anonymous: bool) -> int:
+        for number, task in enumerate(batch):
+            try:
+                for spec in task.job.files:
+                    crash_point("before-write")
+                    file = self._create(spec, anonymous)
+                    task.files.append(file)
+                    fill(file.fd, spec.parts)
+                    crash_point("after-write")
+            except OSError as error:
+                task.fail(error)
+                if number and error.errno in {errno.EMFILE, errno.ENFILE}:
+                    task.error = None  # our own batch holds the descriptors: commit it, then try again
+                    return number
+        return len(batch)
+
+    def _create(self, spec: NewFile, anonymous: bool) -> _File:
+        if spec.adopt is not None:
+            fd = os.open(spec.adopt, os.O_RDWR | os.O_CLOEXEC)
+            return _File(spec, fd, spec.adopt, os.lseek(fd, 0, os.SEEK_END))
+        if anonymous and not spec.replace:
+            folder = spec.tmp.rpartition("/")[0]
+            try:
+                return _File(spec, os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), None)
+            except OSError as error:
+                if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
+                    raise
+        return _File(spec, _create_named(spec.tmp), spec.tmp)
+
+    # ---- 2. and 4. sync ------------------------------------------------------------------------------------
+    def _sync(self, tasks: list[_Task], whole: bool, *, names: bool) -> None:
+        tasks = [task for task in tasks if task.error is None]
+        if whole and self._sync_file_systems(tasks):
+            return
+        # Also after a failed syncfs: each descriptor is told of its own file's errors, so this finds the job.
+        for task in tasks:
+            try:
+                for file in task.files:
+                    if not names:
+                        os.fdatasync(file.fd)
+                    elif whole:
+                        os.fsync(file.fd)  # an anonymous file's link count is no data
+            except OSError as error:
+                task.fail(error)
+        if names:
+            _sync_directories(tasks)
+
+    def _sync_file_systems(self, tasks: list[_Task]) -> bool:
+        devices: dict[int, int] = {}
+        folders: set[str] = set()
+        for task in tasks:
+            for file in task.files:
+                folder = file.spec.tmp.rpartition("/")[0]
+                if folder not in folders or file.grown >= 0:
+                    folders.add(folder)
+                    devices.setdefault(os.fstat(file.fd).st_dev, file.fd)
+        start = self._now()
+        ok = all(_libc.syncfs(fd) == 0 for fd in devices.values())
+        if self._now() - start > SLOW_SYNC:
+            self._avoid_syncfs = SLOW_BATCHES
+        return ok
+
+    # ---- 3. name -------------------------------------------------------------------------------------------
+    def _name(self, task: _Task) -> None:
+        try:
+            for file in tuple(task.files):
+                if file.spec.replace and file.tmp:
+                    crash_point("before-name")
+                    os.rename(file.tmp, file.spec.names[0])
+                    file.tmp = None
+                    crash_point("after-name")
+                else:
+                    _link(task, file)
+        except OSError as error:
+            task.fail(error)
+
+
+def _create_named(tmp: str) -> int:
+    return os.open(tmp, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
+def _finish(task: _Task) -> None:
+    """It cannot fail any more: close, and drop the names below tmp/ (start-up cleans up one that stays)."""
+    for file in task.files:
+        if file.tmp is not None:
+            crash_point("before-tmp-unlink")
+            with suppress(OSError):
+                os.unlink(file.tmp)
+            crash_point("after-tmp-unlink")
+        with suppress(OSError):
+            os.close(file.fd)
+    task.files = []
+    task.made = []
+
+
+def _link(task: _Task, file: _File) -> None:
+    for name in file.spec.names:
+        crash_point("before-name")
+        try:
+            _link_one(file, name)
+        except OSError as error:
+            if error.errno not in {errno.EXDEV, errno.EMLINK}:
+                raise
+            file = _duplicate(task, file, name)  # the next names are linked to the copy
+            _link_one(file, name)
+        task.made.append(name)
+        crash_point("after-name")
+
+
+def _link_one(file: _File, name: str) -> None:
+    if file.tmp is None:
+        # Any src_dir_fd makes CPython call linkat, which follows the link in /proc; link(2) would not.
+        os.link(f"/proc/self/fd/{file.fd}", name, src_dir_fd=file.fd, follow_symlinks=True)
+    else:
+        os.link(file.tmp, name)
+
+
+def _duplicate(task: _Task, file: _File, name: str) -> _File:
+    """A synced copy of ``file`` in the tmp/ that belongs to ``name``'s folder."""
+    folder, _, base = name.rpartition("/")
+    tmp = f"{folder.rpartition('/')[0]}/tmp/{base}"  # noqa: S108 - the Maildir's or the spool's tmp
+    twin = _File(NewFile((), tmp, ()), _create_named(tmp), tmp)
+    task.files.append(twin)
+    copy(twin.fd, file.fd, 0, os.fstat(file.fd).st_size)
+    os.fdatasync(twin.fd)
+    return twin
+
+
+def _sync_directories(tasks: list[_Task]) -> None:
+    """Each directory once; its failure is that of every job that has a name there."""
+    synced: dict[str, OSError | None] = {}
+    for task in tasks:
+        for folder in {name.rpartition("/")[0] for file in task.files for name in file.spec.names}:
+            if folder not in synced:
+                synced[folder] = _sync_directory(folder)
+            error = synced[folder]
+            if error is not None and task.error is None:
+                task.fail(error)
+
+
+def _sync_directory(folder: str) -> OSError | None:
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return error
+    return None
+
+
+def _remove(paths: Iterable[str]) -> OSError | None:
+    failure: OSError | None = None
+    for path in paths:
+        crash_point("before-remove")
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            failure = RemovalFailed(error.errno, error.strerror, path)
+        crash_point("after-remove")
+    return failure
