@@ -1,9 +1,10 @@
 """Relay rules: what a client may do because of its address; the first rule that matches decides.
 
-*May connect* and *may relay* are two permissions: ``reject`` takes away both, ``accept`` gives the first alone
-(mail to our own recipients), ``relay`` gives both. Where no rule matches the verdict is ``accept``: an empty table
-lets the world write to us and nobody write through us. Addresses are compared as numbers: IPv4-mapped IPv6
-(``::ffff:192.0.2.1``, RFC 4291 2.5.5.2) is IPv4, a zone (``fe80::1%eth0``, RFC 4007) is left out.
+*May connect* and *may relay* are two permissions: ``reject`` takes away both, ``accept`` gives the first
+alone (mail to our own recipients), ``relay`` gives both. Where no rule matches the verdict is ``accept``: an
+empty table lets the world write to us and nobody write through us. Addresses are compared as numbers:
+IPv4-mapped IPv6 (``::ffff:192.0.2.1``, RFC 4291 2.5.5.2) is IPv4, a zone (``fe80::1%eth0``, RFC 4007) is
+left out.
 """
 
 from __future__ import annotations
