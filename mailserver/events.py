@@ -7,6 +7,7 @@ as received; every reader escapes it for its own medium.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 
 import msgspec
@@ -224,3 +225,9 @@ AnyEvent = (
 )  # fmt: skip
 
 Emit = Callable[[Event], None]
+
+
+def problem(component: str, error: BaseException, *, id: str = "") -> Problem:  # noqa: A002 - the queue id, as everywhere
+    """The event for an exception nobody expected, with its traceback."""
+    text = f"{type(error).__name__}: {error}"
+    return Problem(component, text, "".join(traceback.format_exception(error)), id)
