@@ -1,0 +1,334 @@
+"""Composition root: builds every object from the configuration, starts, reloads, drains, stops.
+
+A table of contents: what a thing does stands in its own room; here is only who gets whom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from mailserver import __version__, events
+from mailserver.accounts.accounts import Accounts
+from mailserver.accounts.database import Database
+from mailserver.accounts.errors import AccountsError, AccountsUnavailable
+from mailserver.config.faults import ConfigError
+from mailserver.config.load import Loaded, load
+from mailserver.control.account_commands import account_commands
+from mailserver.control.queue_commands import queue_commands
+from mailserver.control.server import ControlServer
+from mailserver.deliver.deliver import deliverer
+from mailserver.deliver.local import LocalDelivery
+from mailserver.deliver.remote import RemoteDelivery
+from mailserver.dns.resolver import Resolver
+from mailserver.dns.sender import sender_domain
+from mailserver.host import limits, notify, privileges
+from mailserver.host.disk import DiskWatch
+from mailserver.host.lock import DataDirLock, DirectoryInUseError
+from mailserver.host.sockets import ListenError
+from mailserver.host.tls import TlsError, server_context
+from mailserver.listeners import Listeners
+from mailserver.message.address import AddressError, parse
+from mailserver.message.envelope import Route
+from mailserver.observe.counters import Counters
+from mailserver.observe.log import Log
+from mailserver.policy.explain import explain
+from mailserver.pop3.server import Pop3Service
+from mailserver.queue.queue import Queue
+from mailserver.queue.spool import Spool
+from mailserver.receive.server import SmtpService
+from mailserver.routing.resolve import Foreign, Leaves, resolve
+from mailserver.store.durable import Durable
+from mailserver.store.index import Mailboxes
+
+DRAIN = 30.0  # seconds that transactions under way get at SIGTERM
+SWITCH_INTERVAL = (
+    0.0005  # seconds the interpreter may stay in one thread while the other waits (5 ms by default)
+)
+BLOCKING_THREADS = 8  # file reads, scans, look-ups; the commit thread and the log's are their own
+HASHING_THREADS = 2  # password hashes: a login storm costs latency of logins, never of mail
+
+
+def serve(config_path: Path) -> int:
+    """Run the server until SIGTERM. Exit code: 0 drained, 1 could not start, 2 wrong configuration."""
+    try:
+        loaded = load(config_path)
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
+        return 2
+    data_dir = str(loaded.config.data_dir)
+    try:
+        listeners = Listeners(loaded.config)
+        _become_ordinary(loaded)
+        with DataDirLock(data_dir):
+            return uvloop.run(App(config_path, loaded, listeners).run())
+    except (
+        ListenError, privileges.PrivilegeError, DirectoryInUseError, TlsError, AccountsError, AccountsUnavailable, OSError
+    ) as error:  # fmt: skip
+        print(f"mailserver: {error}", file=sys.stderr)  # noqa: T201 - the log may not exist
+        return 1
+
+
+def _become_ordinary(loaded: Loaded) -> None:
+    """Give up root after binding (docs/decisions/004-root-on-loopback.md). Raises PrivilegeError."""
+    os.umask(0o077)
+    data_dir = str(loaded.config.data_dir)
+    if os.geteuid() == 0 and loaded.config.run_as is None and not loaded.config.faces_network():
+        print("mailserver: warning: running as root on loopback only; set run_as", file=sys.stderr)  # noqa: T201 - same
+    else:
+        privileges.drop(loaded.config.run_as, data_dir)
+    privileges.no_new_privs()
+    os.makedirs(data_dir, mode=0o700, exist_ok=True)
+
+
+class App:
+    """Everything that lives as long as the process. Objects are built in ``__init__`` and wired in ``run``."""
+
+    def __init__(self, config_path: Path, loaded: Loaded, listeners: Listeners) -> None:
+        self.started = time.time()
+        self.config_path, self.config, self.listeners = config_path, loaded.config, listeners
+        self.data_dir = str(loaded.config.data_dir)
+        self.log = Log(self.config.log, self.data_dir)
+        self.counters = Counters()
+        self.stopping = asyncio.Event()
+        self.relay_table = loaded.relay_table
+        self.open_files = limits.raise_nofile()
+
+    def emit(self, event: events.Event) -> None:
+        """The one stream of events and its readers."""
+        self.counters.see(event)
+        self.log.write(event)
+
+    # ---- start ---------------------------------------------------------------------------------------------
+    async def run(self) -> int:
+        """Start everything, wait for the end, drain."""
+        try:
+            self._build(asyncio.get_running_loop())
+            await self._start()
+            housekeeping = asyncio.create_task(self._supervised("housekeeping", self._housekeeping))
+            await self.stopping.wait()
+            housekeeping.cancel()
+            await self._drain()
+        finally:
+            self.log.close()
+        return 0
+
+    def _build(self, loop: asyncio.AbstractEventLoop) -> None:
+        config, data_dir, now = self.config, self.data_dir, time.time
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        self.blocking = ThreadPoolExecutor(BLOCKING_THREADS, "blocking")
+        self.hashing = ThreadPoolExecutor(HASHING_THREADS, "hashing")
+        self.tls = server_context(config.tls, data_dir, config.hostname)
+        self.disk = DiskWatch(data_dir, config.limits.disk_reserve, self.emit)
+        self.durable = Durable(loop)
+        self.mailboxes = Mailboxes(
+            os.path.join(data_dir, "mail"), hostname=config.hostname, memory=config.limits.index_memory,
+            durable=self.durable, executor=self.blocking,
+        )  # fmt: skip
+        self.accounts = Accounts(
+            config, Database(os.path.join(data_dir, "accounts.sqlite")), executor=self.hashing, now=now
+        )
+        self.resolver = Resolver(config.dns.servers, config.dns.timeout)
+        self.remote = RemoteDelivery(
+            config.queue, self.resolver, config.hostname, own=self.listeners.is_own, emit=self.emit
+        )
+        self.queue = Queue(
+            settings=config.queue, hostname=config.hostname,
+            spool=Spool(os.path.join(data_dir, "queue"), emit=self.emit), durable=self.durable,
+            mailboxes=self.mailboxes, deliver=deliverer(LocalDelivery(self.mailboxes, self.durable, now), self.remote),
+            route_of=self._route_of, emit=self.emit, now=now,
+        )  # fmt: skip
+        self.services = {name: self._smtp(name, loop) for name in ("smtp", "submission", "lmtp")} | {
+            "pop3": self._pop3(loop)
+        }
+        self.control = ControlServer(
+            os.path.join(data_dir, "control.sock"), self._commands(), on_error=self._bug("control")
+        )
+
+    def _smtp(self, name: str, loop: asyncio.AbstractEventLoop) -> SmtpService:
+        return SmtpService(
+            name, config=self.config, relay=lambda: self.relay_table, directory=lambda: self.accounts.directory,
+            accept=self.queue.accept, new_id=self.queue.new_id, login=self.accounts.login,
+            storage_ok=self.disk.check, sender_domain_ok=self._sender_domain, tls=self.tls, emit=self.emit,
+            now=time.time, loop=loop,
+        )  # fmt: skip
+
+    def _pop3(self, loop: asyncio.AbstractEventLoop) -> Pop3Service:
+        return Pop3Service(
+            config=self.config, mailboxes=self.mailboxes, login=self.accounts.login, tls=self.tls, emit=self.emit,
+            now=time.time, loop=loop, executor=self.blocking, relay=lambda: self.relay_table,
+        )  # fmt: skip
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self._reload_by_signal()))
+        first = await self.accounts.first_account()
+        queued = await self.queue.start()
+        for name, service in self.services.items():
+            await service.start(*self.listeners.take(name))
+        await self.control.start()
+        gc.collect()
+        gc.freeze()  # what exists now stays: no collection looks at it again
+        if first:
+            self._introduce(*first)
+        notify.ready(f"{queued} messages queued")
+        self.emit(
+            events.Ready(self.listeners.shown(), queued, round(time.time() - self.started, 3), __version__)
+        )
+
+    def _introduce(self, address: str, password: str) -> None:
+        """Shown once: only the hash is kept."""
+        pop3 = next((str(a) for a in self.config.pop3.listen), "127.0.0.1:2110")
+        print(  # noqa: T201 - for the person who started us; a password has no place in a log
+            f"""
+First account: {address}   password: {password}   (shown once)
+
+  send   printf 'Subject: hello\\n\\nIt works.\\n' | .venv/bin/mailserver sendmail {address}
+  read   curl -u {address}:{password} pop3://{pop3}/1
+  queue  .venv/bin/mailserver queue list
+""",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    # ---- while running -------------------------------------------------------------------------------------
+    async def _supervised(self, name: str, component: Callable[[], Awaitable[None]]) -> None:
+        """Run a component for ever: what escapes it is reported, then it starts again, later each time."""
+        wait = 1.0
+        while True:
+            try:
+                await component()
+            except Exception as error:
+                self._bug(name)(error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 60.0)
+
+    async def _housekeeping(self) -> None:
+        """Once a second: the disk watermark and the service manager's sign of life."""
+        interval = notify.watchdog_interval()
+        next_sign = 0.0
+        while True:
+            self.disk.check()
+            now = time.monotonic()
+            if interval and now >= next_sign:
+                notify.watchdog()
+                next_sign = now + interval
+            await asyncio.sleep(1.0)
+
+    def _bug(self, component: str) -> Callable[[BaseException], None]:
+        return lambda error: self.emit(events.problem(component, error))
+
+    async def _sender_domain(self, domain: str) -> Any:
+        return await sender_domain(self.resolver, domain)
+
+    def _route_of(self, address: str) -> list[tuple[str, Route, str | None]]:
+        """Where mail for an address goes, for reports to senders; [] when it goes nowhere."""
+        try:
+            resolution = resolve(self.accounts.directory, parse(address))
+        except AddressError:
+            return []
+        match resolution:
+            case Leaves(leaves=leaves):
+                return [(leaf.address, leaf.route, leaf.alias) for leaf in leaves]
+            case Foreign(route=route, address=wire):
+                return [(wire, route, None)]
+        return []
+
+    # ---- commands ------------------------------------------------------------------------------------------
+    def _commands(self) -> dict[str, Callable[[dict[str, Any]], Awaitable[Any]]]:
+        return {
+            "status": self._status, "health": self._health, "reload": self._reload, "stop": self._stop,
+            "explain": self._explain, **account_commands(self.accounts), **queue_commands(self.queue),
+        }  # fmt: skip
+
+    async def _status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(), "version": __version__, "uptime": round(time.time() - self.started, 1),
+            "configuration": str(self.config_path), "listeners": self.listeners.shown(),
+            "queue": self.queue.status(), "mailboxes": self.mailboxes.status(), "disk_ok": self.disk.check(),
+            "services": {name: service.status() for name, service in self.services.items()},
+            "open_files_limit": self.open_files.now, "counters": self.counters.snapshot(),
+        }  # fmt: skip
+
+    async def _health(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        return self.listeners.described()
+
+    async def _stop(self, _arguments: dict[str, Any]) -> str:
+        asyncio.get_running_loop().call_later(0.05, self.stopping.set)  # after the answer is on its way
+        return "draining"
+
+    async def _explain(self, arguments: dict[str, Any]) -> Any:
+        return explain(self.accounts.directory, self.relay_table, **arguments)
+
+    # ---- reload --------------------------------------------------------------------------------------------
+    async def _reload_by_signal(self) -> None:
+        try:
+            await self._reload({})
+        except (ConfigError, ListenError, TlsError, AccountsError, AccountsUnavailable, OSError) as error:
+            self.emit(events.Problem("reload", f"nothing changed: {error}"))
+
+    async def _reload(self, _arguments: dict[str, Any]) -> str:
+        """All of the new configuration or nothing: what can fail is done before anything is swapped."""
+        notify.reloading()
+        try:
+            loaded = await asyncio.get_running_loop().run_in_executor(self.blocking, load, self.config_path)
+            said = await self._apply(loaded)
+        finally:
+            notify.ready()
+        self.emit(events.Notice("reload", said))
+        return said
+
+    async def _apply(self, loaded: Loaded) -> str:
+        config = loaded.config
+        fixed = [
+            key
+            for key in ("data_dir", "run_as", "hostname")
+            if getattr(config, key) != getattr(self.config, key)
+        ]
+        if fixed:
+            raise OSError(f"{', '.join(fixed)}: takes effect at a restart only; nothing changed")
+        change = self.listeners.prepare(config)
+        try:
+            await self.accounts.refresh(config)
+            self.tls.refresh(config.tls, self.data_dir)
+            self.log.reopen(config.log)
+        except Exception:
+            change.abandon()
+            raise
+        self.config, self.relay_table = config, loaded.relay_table
+        self.disk.reserve = config.limits.disk_reserve
+        for service in self.services.values():
+            service.reconfigure(config)
+        self.queue.reconfigure(config.queue)
+        self.remote.reconfigure(config.queue)
+        self.resolver.reconfigure(config.dns.servers, config.dns.timeout)
+        opened, closed = await change.apply(self.services)
+        return f"configuration in force: {len(config.relay)} relay rules, {opened} listeners opened, {closed} closed"
+
+    # ---- end -----------------------------------------------------------------------------------------------
+    async def _drain(self) -> None:
+        """In order: no new connections, transactions finish, deliveries finish, everything is on disk."""
+        notify.stopping()
+        self.emit(events.Notice("stop", "draining"))
+        deadline = time.time() + DRAIN
+        await asyncio.gather(*(service.drain(deadline) for service in self.services.values()))
+        await self.queue.drain(deadline)
+        await self.remote.close()
+        await self.control.close()
+        self.durable.close()
+        self.resolver.close()
+        self.blocking.shutdown(cancel_futures=True)
+        self.hashing.shutdown(cancel_futures=True)
+        self.emit(events.Notice("stop", "stopped"))

@@ -1,0 +1,133 @@
+"""Which service listens where: bound before privileges go, handed to the services, compared at a reload."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from mailserver.config.schema import Config
+from mailserver.config.units import SocketAddress
+from mailserver.host.sockets import Activated, bind
+
+SERVICES = ("smtp", "submission", "lmtp", "pop3")
+Key = tuple[str, bool]  # service, TLS from the first octet
+
+
+class Service(Protocol):
+    """What SmtpService and Pop3Service have in common here."""
+
+    async def start(self, sockets: list[socket.socket], tls_sockets: list[socket.socket]) -> None: ...
+
+    def stop_listening(self, address: SocketAddress) -> None: ...
+
+
+def wanted(config: Config) -> dict[Key, list[SocketAddress]]:
+    """The configured addresses of every enabled service."""
+    return {
+        (name, tls): list(getattr(section, "listen_tls" if tls else "listen", ())) if section.enabled else []
+        for name in SERVICES
+        for tls in (False, True)
+        for section in (getattr(config, name),)
+    }
+
+
+def _names(key: Key) -> str:
+    return f"{key[0]}-tls" if key[1] else key[0]
+
+
+class Listeners:
+    """The open listening sockets. Raises ListenError when one cannot be opened; nothing stays open then."""
+
+    def __init__(self, config: Config) -> None:
+        activated = Activated()
+        self._sockets: dict[Key, dict[SocketAddress, socket.socket]] = {}
+        for key, addresses in wanted(config).items():
+            found = bind(addresses, _names(key), activated)
+            asked = addresses if len(addresses) == len(found) else [_address(s) for s in found]
+            self._sockets[key] = dict(zip(asked, found, strict=True))
+        activated.close_unused()
+
+    def take(self, name: str) -> tuple[list[socket.socket], list[socket.socket]]:
+        """The plain and the TLS sockets of a service."""
+        return list(self._sockets[name, False].values()), list(self._sockets[name, True].values())
+
+    def described(self) -> list[dict[str, Any]]:
+        """Service, address and TLS of every listener, for `health`."""
+        return [
+            {"service": name, "host": _address(s).host, "port": _address(s).port, "tls": tls}
+            for (name, tls), sockets in self._sockets.items()
+            for s in sockets.values()
+        ]
+
+    def shown(self) -> tuple[str, ...]:
+        """ "smtp 127.0.0.1:2525", …"""
+        return tuple(f"{_names(key)} {_address(s)}" for key, ss in self._sockets.items() for s in ss.values())
+
+    def is_own(self, host: str, port: int) -> bool:
+        """Whether connecting there would reach one of our own mail listeners (a loop)."""
+        for (name, _), sockets in self._sockets.items():
+            for s in sockets.values():
+                address = _address(s)
+                if name != "pop3" and address.port == port and address.host in {host, "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+                    return address.host == host or _is_local(host)
+        return False
+
+    def prepare(self, config: Config) -> Change:
+        """Open what ``config`` wants and we do not have. Raises ListenError with nothing changed."""
+        new: dict[Key, dict[SocketAddress, socket.socket]] = {}
+        try:
+            for key, addresses in wanted(config).items():
+                missing = [a for a in addresses if a not in self._sockets[key]]
+                new[key] = dict(zip(missing, bind(missing, _names(key)), strict=True))
+        except BaseException:
+            Change(self._sockets, new, {}).abandon()
+            raise
+        gone = {key: [a for a in have if a not in wanted(config)[key]] for key, have in self._sockets.items()}
+        return Change(self._sockets, new, gone)
+
+
+class Change:
+    """The difference a reload makes: apply it, or abandon it."""
+
+    def __init__(
+        self,
+        sockets: dict[Key, dict[SocketAddress, socket.socket]],
+        new: dict[Key, dict[SocketAddress, socket.socket]],
+        gone: dict[Key, list[SocketAddress]],
+    ) -> None:
+        self._sockets, self._new, self._gone = sockets, new, gone
+
+    def abandon(self) -> None:
+        """Close what was opened for it."""
+        for sockets in self._new.values():
+            for s in sockets.values():
+                s.close()
+
+    async def apply(self, services: Mapping[str, Service]) -> tuple[int, int]:
+        """Serve the new sockets, stop listening on those that left; numbers of both. Sessions stay."""
+        for name in SERVICES:
+            plain, tls = self._new[name, False], self._new[name, True]
+            if plain or tls:
+                await services[name].start(list(plain.values()), list(tls.values()))
+        for key, sockets in self._new.items():
+            self._sockets[key].update(sockets)
+        for (name, tls_only), addresses in self._gone.items():
+            for address in addresses:
+                services[name].stop_listening(_address(self._sockets[name, tls_only].pop(address)))
+        return sum(map(len, self._new.values())), sum(map(len, self._gone.values()))
+
+
+def _address(listener: socket.socket) -> SocketAddress:
+    return SocketAddress(*listener.getsockname()[:2])
+
+
+def _is_local(host: str) -> bool:
+    """Whether ``host`` is an address of this machine: one can be bound to, nothing is sent."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
