@@ -20,20 +20,18 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache
 
-from argon2 import PasswordHasher
-from argon2.exceptions import Argon2Error, InvalidHashError
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import InvalidHashError, VerificationError
 
 _HASHER = PasswordHasher(
     time_cost=2, memory_cost=19 * 1024, parallelism=1
 )  # OWASP's smallest memory for argon2id
 _ARGON2 = ("$argon2id$", "$argon2i$", "$argon2d$")
+_ARGON2_MEMORY_MAX = 1 << 20  # KiB; more is a slip or an attack
 _CRYPT = ("$y$", "$gy$", "$7$", "$6$", "$5$", "$2a$", "$2b$", "$2y$", "$1$")
 _PREFIX = re.compile(r"\{([A-Za-z0-9._-]+)\}(.*)\Z", re.DOTALL)
 _DIGESTS = {"SHA": "sha1", "SSHA": "sha1", "SSHA256": "sha256", "SSHA512": "sha512"}
-_PASS_THROUGH = frozenset(
-    ("CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "BLF-CRYPT", "YESCRYPT")
-    + ("ARGON2ID", "ARGON2I", "ARGON2D")
-)
+_ANNOUNCING = re.compile(r"(?:CRYPT|[A-Z0-9]+-CRYPT|YESCRYPT|ARGON2(?:ID|I|D))\Z")
 _CRYPT_DATA = 1 << 18  # octets; struct crypt_data is 32 KiB in libxcrypt, 128 KiB in old glibc
 
 
@@ -46,8 +44,10 @@ def hash_password(password: str) -> str:
 
 
 def verify(password: str, stored: str) -> bool:
-    """Whether ``password`` is the one ``stored`` was made from. False for anything unreadable; never
-    raises."""
+    """Whether ``password`` is the one ``stored`` was made from. False for whatever cannot be read.
+
+    Raises MemoryError alone, when argon2 gets no memory: the answer is unknown then.
+    """
     try:
         secret = _prepare(password)
         scheme, rest = _split(stored)
@@ -56,10 +56,9 @@ def verify(password: str, stored: str) -> bool:
         if scheme in _DIGESTS:
             return _verify_digest(secret, _DIGESTS[scheme], rest, salted=scheme != "SHA")
         if rest.startswith(_ARGON2):
-            _return_memory_at_once()
-            return _HASHER.verify(rest, secret)
+            return _verify_argon2(secret, rest)
         return rest.startswith(_CRYPT) and _verify_crypt(secret, rest.encode("ascii"))
-    except (Argon2Error, InvalidHashError, UnicodeError, binascii.Error):
+    except (InvalidHashError, UnicodeError, binascii.Error):
         return False
 
 
@@ -95,11 +94,23 @@ def _split(stored: str) -> tuple[str, str]:
     scheme = "PLAIN" if scheme == "CLEARTEXT" else scheme
     if scheme == "PLAIN" or scheme in _DIGESTS:
         return scheme, match[2]
-    return ("", match[2]) if scheme in _PASS_THROUGH else (scheme, "")
+    return ("", match[2]) if _ANNOUNCING.match(scheme) else (scheme, "")
+
+
+def _verify_argon2(secret: bytes, stored: str) -> bool:
+    if extract_parameters(stored).memory_cost > _ARGON2_MEMORY_MAX:
+        return False
+    _return_memory_at_once()
+    try:
+        return _HASHER.verify(stored, secret)
+    except VerificationError as error:
+        if "emory" in str(error):  # argon2's "Memory allocation error": says nothing about the password
+            raise MemoryError(str(error)) from error
+        return False
 
 
 def _verify_digest(secret: bytes, algorithm: str, encoded: str, *, salted: bool) -> bool:
-    raw = base64.b64decode(encoded, validate=True)
+    raw = base64.b64decode(encoded.encode("ascii"), validate=True)
     size = hashlib.new(algorithm, usedforsecurity=False).digest_size
     if len(raw) < size or (not salted and len(raw) != size):
         return False

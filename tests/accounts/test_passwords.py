@@ -1,0 +1,91 @@
+"""Passwords in every stored form; vectors come from the systems that wrote them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+import pytest
+from argon2 import PasswordHasher
+from argon2.exceptions import VerifyMismatchError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailserver.accounts import login, passwords
+
+
+def test_what_we_make_we_verify() -> None:
+    stored = passwords.hash_password("correct horse")
+    assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert passwords.verify("correct horse", stored)
+    assert not passwords.verify("correct hors", stored)
+    assert passwords.verify("correct horse", "{ARGON2ID}" + stored)
+
+
+def test_looks_the_same_is_the_same() -> None:
+    """RFC 8265 4.2.2: composed and decomposed spellings are one password."""
+    assert passwords.verify("cafe\u0301", passwords.hash_password("caf\u00e9"))
+
+
+def test_no_empty_passwords() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        passwords.hash_password("")
+    assert not passwords.verify("", "{PLAIN}")
+
+
+@pytest.mark.parametrize("setting", ["$y$j9T$saltsalt$", "$6$saltsalt$", "$5$saltsalt$", "$1$saltsalt$",
+                                     "$2b$04$abcdefghijklmnopqrstuu"])  # fmt: skip
+def test_crypt_forms_of_the_system(setting: str) -> None:
+    import ctypes
+
+    library = ctypes.CDLL("libcrypt.so.1")
+    library.crypt.restype = ctypes.c_char_p
+    stored = library.crypt(b"secret", setting.encode()).decode()
+    assert stored.startswith(setting[:3])
+    assert passwords.is_known_scheme(stored)
+    assert passwords.verify("secret", stored)
+    assert passwords.verify("secret", "{CRYPT}" + stored)
+    assert not passwords.verify("Secret", stored)
+    assert not passwords.verify("secret\0more", stored)
+    assert not passwords.verify("secret", stored[:-1])
+
+
+def test_sha512_crypt_reference_vector() -> None:
+    """From Drepper's specification of SHA-crypt."""
+    stored = (
+        "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1"
+    )
+    assert passwords.verify("Hello world!", stored)
+    assert passwords.verify("Hello world!", "{SHA512-CRYPT}" + stored)
+
+
+def test_digests_of_directories() -> None:
+    salted = base64.b64encode(hashlib.sha1(b"secret" + b"salt").digest() + b"salt").decode()
+    assert passwords.verify("secret", "{SSHA}" + salted)
+    assert passwords.verify("secret", "{ssha}" + salted)
+    assert not passwords.verify("secret", "{SHA}" + salted)
+    wide = base64.b64encode(hashlib.sha512(b"secret" + b"\0\1").digest() + b"\0\1").decode()
+    assert passwords.verify("secret", "{SSHA512}" + wide)
+    assert not passwords.verify("secrets", "{SSHA512}" + wide)
+    assert passwords.verify("a{b}", "{PLAIN}a{b}")
+
+
+_BEGINNINGS = ["", "{SSHA}", "{SHA}", "{CRYPT}", "{XYZ}", "$1$", "$argon2id$", "$5$", "{"]
+
+
+@given(st.text(), st.sampled_from(_BEGINNINGS), st.text(max_size=60))
+def test_garbage_is_just_wrong(password: str, beginning: str, rest: str) -> None:
+    stored = beginning + rest
+    assert passwords.verify(password, stored) is False
+    passwords.is_known_scheme(stored)
+
+
+def test_absurd_parameters_are_refused() -> None:
+    stored = passwords.hash_password("x").replace("m=19456", "m=4000000000")
+    assert not passwords.verify("x", stored)
+
+
+def test_the_stand_in_for_unknown_names_is_a_whole_hash() -> None:
+    """A malformed one would answer at once, and so tell who exists."""
+    with pytest.raises(VerifyMismatchError):
+        PasswordHasher().verify(login._NOBODY, "anything")
