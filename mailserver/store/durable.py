@@ -22,18 +22,28 @@ import asyncio
 import ctypes
 import errno
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 
+from mailserver.store.batches import BatchThread
 from mailserver.store.crash import CRASH_POINTS, crash_point
 from mailserver.store.job import FileSlice, Job, NewFile, RemovalFailed
 from mailserver.store.write import copy, fill
 
-__all__ = ["CRASH_POINTS", "Durable", "FileSlice", "Job", "NewFile", "RemovalFailed", "crash_point"]
+__all__ = [
+    "CRASH_POINTS",
+    "Durable",
+    "FileSlice",
+    "Job",
+    "NewFile",
+    "RemovalFailed",
+    "crash_point",
+    "discard",
+    "make_directory",
+    "move",
+]
 
 BATCH_FILES = 256  # files open at once; beyond, a batch is cut
 ONE_BY_ONE = 2  # files; measured: from three on, one syncfs beats an fdatasync for each
@@ -82,20 +92,16 @@ class _Task:
 
 
 class Durable:
-    """The commit thread and its inbox; ``commit`` is called in the loop's thread.
+    """Group commit for one event loop; ``commit`` is called in the loop's thread.
 
     ``now`` measures how long syncs take (seconds, monotonic).
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._loop, self._now = loop, now
-        self._waiting: list[_Task] = []
-        self._inbox: SimpleQueue[list[_Task] | None] = SimpleQueue()
-        self._closed = False
+        self._loop = loop
         self._disk = _Disk(now)
         self._batches = self._jobs = self._failed = 0
-        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
-        self._thread.start()
+        self._thread = BatchThread(loop, _cut, self._commit)
 
     def commit(self, job: Job) -> asyncio.Future[None]:
         """Make ``job`` durable. Its future: None, or the OSError that stopped it (RemovalFailed: see there).
@@ -103,49 +109,19 @@ class Durable:
         Jobs take effect in the order of the calls. A cancelled future does not stop the commit. Raises
         RuntimeError after close().
         """
-        if self._closed:
-            raise RuntimeError("commit after close")
         future: asyncio.Future[None] = self._loop.create_future()
-        if not self._waiting:
-            # What this turn of the loop brings in goes to the thread together: one wake-up, one larger batch.
-            self._loop.call_soon(self._hand_over)
-        self._waiting.append(_Task(job, future))
+        self._thread.put(_Task(job, future))
         return future
 
     def close(self) -> None:
         """Finish what was submitted, join the thread. Blocking; the loop's next turn resolves the futures."""
-        self._closed = True
-        self._hand_over()
-        self._inbox.put(None)
-        self._thread.join()
+        self._thread.close()
 
     def status(self) -> dict[str, int]:
         """Counts since the start: batches, jobs, failed jobs."""
         return {"batches": self._batches, "jobs": self._jobs, "failed": self._failed}
 
-    def _hand_over(self) -> None:
-        if self._waiting:
-            self._inbox.put(self._waiting)
-            self._waiting = []
-
-    def _run(self) -> None:
-        queued: deque[_Task] = deque()
-        open_ = True
-        while open_ or queued:
-            if not queued:
-                tasks = self._inbox.get()
-                open_ = tasks is not None
-                queued.extend(tasks or ())
-            with suppress(Empty):
-                while True:
-                    tasks = self._inbox.get_nowait()
-                    open_ = open_ and tasks is not None
-                    queued.extend(tasks or ())
-            batch = _cut(queued)
-            if batch:
-                self._commit(batch, queued)
-
-    def _commit(self, batch: list[_Task], queued: deque[_Task]) -> None:
+    def _commit(self, batch: list[_Task]) -> int:
         try:
             done = self._disk.commit(batch)
         except Exception as bug:  # the thread must outlive a bug, and no waiter may wait for ever
@@ -155,14 +131,14 @@ class Durable:
                     error = OSError(errno.EIO, f"commit failed: {bug!r}")
                     error.__cause__ = bug
                     task.fail(error)
-        queued.extendleft(reversed(batch[done:]))
-        del batch[done:]
+        told = batch[:done]
         self._batches += 1
         self._jobs += done
-        self._failed += sum(task.error is not None for task in batch)
+        self._failed += sum(task.error is not None for task in told)
         crash_point("before-report")
         with suppress(RuntimeError):  # the loop was closed before us: nobody is left to hear
-            self._loop.call_soon_threadsafe(_report, batch)
+            self._loop.call_soon_threadsafe(_report, told)
+        return done
 
 
 def _report(batch: list[_Task]) -> None:
@@ -378,6 +354,33 @@ def _sync_directory(folder: str) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def discard(path: str) -> None:
+    """Unlink, at start-up; what is missing already is fine. Blocking, not synced, raises OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def move(path: str, target: str) -> None:
+    """Rename to a free name on the same file system and sync both folders. Blocking, raises OSError."""
+    os.rename(path, target)
+    for folder in {path.rpartition("/")[0], target.rpartition("/")[0]}:
+        if (error := _sync_directory(folder)) is not None:
+            raise error
+
+
+def make_directory(path: str) -> None:
+    """Make it and its parents (mode 0700) where missing, their names synced. Blocking, raises OSError."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path) or "."
+    for folder in reversed(missing):
+        with suppress(FileExistsError):  # somebody else was faster
+            os.mkdir(folder, 0o700)
+        if (error := _sync_directory(os.path.dirname(folder) or ".")) is not None:
+            raise error
 
 
 def _remove(paths: Iterable[str]) -> OSError | None:

@@ -1,0 +1,272 @@
+"""Accepted mail that still has somewhere to go: one file per message, and its legal states on disk.
+
+For a message ID, M = msg/ID, P = msg/ID.state, T = a file of ours in tmp/ (an anonymous one has no name at
+all):
+
+    state  T  M  P   meaning                        start-up
+    S0     -  -  -   no such message                -
+    S1     +  -  -   being written, or abandoned    unlinks T: nobody was told
+    S2     ?  +  -   ours, not tried yet            unlinks T; all recipients pending, due now
+    S3     ?  +  +   ours, tried                    unlinks T; goes on as P says
+    S4     ?  -  +   settled, half removed          unlinks P
+    S5     anything unreadable                      moves it to quarantine/, says so, goes on
+
+    S0 → S1   open O_CREAT (or O_TMPFILE), write    content, then envelope, then the trailer
+    S1 → S2   fdatasync or syncfs, then link        M exists ⇒ its content is on disk: existence is acceptance
+              fsync of msg/ or syncfs               only now is the client told 250
+              unlink of T                           (an adopted file or one written with a name)
+    S2 → S3   rename of a synced file over P        likewise S3 → S3
+    S2 → S0   unlink M                              settled without a delay
+    S3 → S4   unlink M                              settled
+    S4 → S0   unlink P
+
+store/durable.py makes all these moves. Removal is not synced: power loss may bring S2 or S3 back and a
+settled message is sent twice; it is never lost. An unreadable P is quarantined alone: the message is then
+S2, that is, all its recipients are pending again, which may send twice but loses nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+from typing import NamedTuple
+from zlib import crc32
+
+from mailserver.events import Emit, Problem, Quarantined
+from mailserver.message.envelope import Envelope
+from mailserver.queue import spool_format as form
+from mailserver.queue.spool_format import SpoolDamaged
+from mailserver.store import durable
+from mailserver.store.content import Content
+from mailserver.store.durable import FileSlice, NewFile
+
+__all__ = ["Loaded", "Spool", "SpoolDamaged", "checksum"]
+
+WHOLE = 1 << 16  # octets: files up to this size are read and checked whole by load()
+_TAIL = 1 << 13  # octets of a larger file that are read first
+_CHUNK = 1 << 20
+_OURS = {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+}  # the file is not at fault
+
+
+class Loaded(NamedTuple):
+    """One message of the spool. ``due``: Unix seconds of the next attempt."""
+
+    envelope: Envelope
+    attempts: int
+    due: float
+    held: bool
+
+
+class Spool:
+    """The files below ``root`` (data_dir/queue): tmp/, msg/, quarantine/.
+
+    Methods that make a NewFile touch nothing; the caller hands it to Durable. The others block, raise
+    OSError, and emit their events in the thread that calls them.
+    """
+
+    def __init__(self, root: str, *, emit: Emit) -> None:
+        self.root, self._emit = root, emit
+        self._messages, self._tmp = f"{root}/msg", f"{root}/tmp"  # noqa: S108 - our own
+        self._serial = count()
+        self._pid = os.getpid()
+        self._unchecked: list[str] = []  # ids whose content load() has not read
+
+    # ---- writing: what Durable is to do --------------------------------------------------------------------
+    def new_file(
+        self, envelope: Envelope, parts: tuple[bytes | FileSlice, ...], *, crc: int | None = None
+    ) -> NewFile:
+        """The spool file of ``envelope`` with the content ``parts``. ``crc``: CRC-32 of the content (see
+        ``checksum``), needed as soon as a part is a FileSlice. Raises ValueError when envelope.size is
+        wrong."""
+        length = 0
+        if crc is None:
+            crc = 0
+            for part in parts:
+                assert isinstance(part, bytes), "content in a file: give its crc"
+                crc = crc32(part, crc)
+        for part in parts:
+            length += part.length if isinstance(part, FileSlice) else len(part)
+        return NewFile(
+            (*parts, self._seal(envelope, length, crc)), self._unique(envelope.id), (self.path(envelope.id),)
+        )
+
+    def adopt(self, envelope: Envelope, path: str, *, crc: int) -> NewFile:
+        """The same for content streamed to ``path``, which becomes the spool file. ``crc``: its CRC-32."""
+        seal = self._seal(envelope, envelope.size, crc)
+        return NewFile((seal,), self._unique(envelope.id), (self.path(envelope.id),), adopt=path)
+
+    def progress(self, envelope: Envelope, *, attempts: int, due: float, held: bool) -> NewFile:
+        """The progress file that replaces the one there is. ``due``: Unix seconds."""
+        seal = form.seal(form.progress_of(envelope, attempts=attempts, due=due, held=held), 0, 0)
+        return NewFile((seal,), self._unique(envelope.id), (self.path(envelope.id) + ".state",), replace=True)
+
+    def removal(self, id: str) -> tuple[str, ...]:  # noqa: A002 - the field's own word
+        """What to unlink, in this order, when all recipients are settled."""
+        path = self.path(id)
+        return path, path + ".state"
+
+    def path(self, id: str) -> str:  # noqa: A002 - the field's own word
+        """Where the message lies."""
+        return f"{self._messages}/{id}"
+
+    def _unique(self, id: str) -> str:  # noqa: A002 - the field's own word
+        return f"{self._tmp}/{id}.{self._pid}.{next(self._serial)}"
+
+    def _seal(self, envelope: Envelope, length: int, crc: int) -> bytes:
+        if length != envelope.size:
+            raise ValueError(f"{envelope.id}: envelope.size is {envelope.size}, content has {length} octets")
+        return form.seal(envelope, length, crc)
+
+    # ---- reading -------------------------------------------------------------------------------------------
+    def content(self, envelope: Envelope) -> Content:
+        """The message's content, just checked against its CRC: read from disk whole, so beyond 256 KiB call
+        this in a thread. Raises SpoolDamaged (then quarantine it), FileNotFoundError, OSError."""
+        path = self.path(envelope.id)
+        self._check(path)
+        return Content(path, 0, envelope.size)
+
+    def load(self, *, read_only: bool = False) -> Iterator[Loaded]:
+        """Every message, in no particular order, after bringing the disk into the states S0, S2 and S3.
+
+        Files up to WHOLE octets are checked whole, of larger ones the envelope; ``scrub`` does the rest.
+        Damaged ones are quarantined. ``read_only`` changes nothing on disk and emits nothing: damaged ones
+        are just not there.
+        """
+        if not read_only:
+            for path in (self._tmp, self._messages, f"{self.root}/quarantine"):
+                durable.make_directory(path)
+            for name in os.listdir(self._tmp):
+                durable.discard(f"{self._tmp}/{name}")
+        names, states = self._list()
+        self._unchecked = []
+        for name in names:
+            try:
+                loaded = self._load_one(name, name in states, read_only)
+            except FileNotFoundError:  # settled meanwhile (read_only beside a running server)
+                continue
+            except (SpoolDamaged, OSError) as error:
+                if isinstance(error, OSError) and error.errno in _OURS:
+                    raise
+                if not read_only:
+                    self.quarantine(name, str(error))
+            else:
+                yield loaded
+        if not read_only:
+            for name in states.difference(names):
+                durable.discard(f"{self._messages}/{name}.state")
+
+    def scrub(self) -> list[str]:
+        """Read the content of what was too large for load(). The ids that went to quarantine."""
+        damaged = []
+        while self._unchecked:
+            id = self._unchecked.pop()  # noqa: A001 - the field's own word
+            try:
+                self._check(self.path(id))
+            except FileNotFoundError:
+                continue  # settled meanwhile
+            except (SpoolDamaged, OSError) as error:
+                if isinstance(error, OSError) and error.errno in _OURS:
+                    continue  # content() will look again before it is sent
+                self.quarantine(id, str(error))
+                damaged.append(id)
+        return damaged
+
+    def quarantine(self, id: str, reason: str) -> None:  # noqa: A002 - the field's own word
+        """Move the message and its progress aside, untouched, and say so."""
+        self._set_aside(id, id, reason)
+        if os.path.lexists(self.path(id) + ".state"):
+            self._set_aside(id + ".state", id, reason)
+
+    def _set_aside(self, name: str, id: str, reason: str) -> None:  # noqa: A002 - the field's own word
+        path, target = f"{self._messages}/{name}", f"{self.root}/quarantine/{name}"
+        try:
+            durable.make_directory(f"{self.root}/quarantine")
+            for number in count(1):
+                if not os.path.lexists(target):
+                    break
+                target = f"{self.root}/quarantine/{name}.{number}"
+            durable.move(path, target)
+        except OSError as error:
+            self._emit(
+                Problem("spool", f"{path} is damaged ({reason}) and cannot be moved aside: {error}", id=id)
+            )
+        else:
+            self._emit(Quarantined(path, target, reason, id))
+
+    def _list(self) -> tuple[list[str], set[str]]:
+        """Message ids by inode, which is about their order on disk; ids that have a progress file."""
+        found: list[tuple[int, str]] = []
+        states: set[str] = set()
+        with suppress(FileNotFoundError), os.scandir(self._messages) as entries:
+            for entry in entries:
+                if entry.name.endswith(".state"):
+                    states.add(entry.name[:-6])
+                elif entry.is_file(follow_symlinks=False):
+                    found.append((entry.inode(), entry.name))
+        found.sort()
+        return [name for _, name in found], states
+
+    def _load_one(self, id: str, tried: bool, read_only: bool) -> Loaded:  # noqa: A002 - the field's own word
+        data, size = _read_end(self.path(id), WHOLE)
+        tail = form.read_trailer(data, size)
+        if len(data) == size:
+            if crc32(memoryview(data)[: tail.content]) != tail.crc:
+                raise SpoolDamaged("the content is damaged")
+        elif not read_only:
+            self._unchecked.append(id)
+        if len(data) < tail.record + form.TRAILER:  # many recipients
+            with open(self.path(id), "rb") as file:
+                file.seek(tail.content)
+                data = file.read()
+        envelope = form.read_envelope(data, tail, id)
+        progress = self._load_progress(id, read_only) if tried else None
+        if progress is None:
+            return Loaded(envelope, 0, envelope.accepted, False)
+        form.apply(progress, envelope)
+        return Loaded(envelope, progress.attempts, progress.due, progress.held)
+
+    def _load_progress(self, id: str, read_only: bool) -> form.Progress | None:  # noqa: A002 - the field's own word
+        try:
+            with open(self.path(id) + ".state", "rb", buffering=0) as file:
+                return form.read_progress(file.read())
+        except FileNotFoundError:
+            return None
+        except (SpoolDamaged, OSError) as error:
+            if not read_only:
+                self._set_aside(id + ".state", id, str(error))
+            return None
+
+    def _check(self, path: str) -> None:
+        data, size = _read_end(path, WHOLE)
+        tail = form.read_trailer(data, size)
+        found = crc32(memoryview(data)[: tail.content]) if len(data) == size else checksum(path, tail.content)
+        if found != tail.crc:
+            raise SpoolDamaged("the content is damaged")
+
+
+def checksum(path: str, length: int) -> int:
+    """CRC-32 of the first ``length`` octets. Blocking, about 1 GB/s; raises OSError (EIO: too short)."""
+    crc = 0
+    for piece in Content(path, 0, length).chunks(_CHUNK):
+        crc = crc32(piece, crc)
+    return crc
+
+
+def _read_end(path: str, whole: int) -> tuple[bytes, int]:
+    """(the file, its size) when it has up to ``whole`` octets, else (its last ones, its size)."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, whole + 1)
+        if len(data) <= whole:
+            return data, len(data)
+        size = os.fstat(fd).st_size
+        return os.pread(fd, _TAIL, size - _TAIL), size
+    finally:
+        os.close(fd)
