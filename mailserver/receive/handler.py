@@ -1,0 +1,231 @@
+"""What the listener answers and why: limits, policy and routing joined for EHLO, MAIL, RCPT and content.
+
+Hooks keep aiosmtpd's names and arguments (``server, session, envelope, …``) and are synchronous; only a look-up of
+the sender's domain makes MAIL wait. The route of every recipient is decided here, once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from mailserver import reply
+from mailserver.config.schema import Config
+from mailserver.message import trace
+from mailserver.message.address import Address
+from mailserver.message.body import Body
+from mailserver.message.envelope import Envelope, Local, Recipient
+from mailserver.policy.admission import Permit, recipient
+from mailserver.receive.binary import to_text
+from mailserver.receive.collector import Collector
+from mailserver.receive.parameters import Rcpt
+from mailserver.receive.session import ClientSession, Transaction
+from mailserver.receive.spill import MEMORY_MAX, SpillFile
+from mailserver.receive.transfer import Transfer
+from mailserver.reply import Reply
+from mailserver.routing.directory import Directory
+from mailserver.routing.resolve import Leaf, resolve
+
+if TYPE_CHECKING:
+    from mailserver.receive.server import SmtpService
+    from mailserver.receive.wire import Wire
+
+SenderCheck = Callable[[str], Awaitable[bool | None]]
+
+_NAME_MAX = 255  # octets of what a client calls itself
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
+
+
+class Handler:
+    """Decisions of one service. ``configure`` swaps the settings while sessions go on."""
+
+    def __init__(self, service: SmtpService, *, directory: Callable[[], Directory], new_id: Callable[[], str],
+                 storage_ok: Callable[[], bool], sender_domain_ok: SenderCheck | None) -> None:  # fmt: skip
+        self._service = service
+        self._directory, self._new_id, self._storage_ok = directory, new_id, storage_ok
+        self._sender_domain_ok = sender_domain_ok
+        self._date = trace.DateLine()
+        self.offers_login = service.name != "lmtp"
+        self.configure(service.config)
+
+    def configure(self, config: Config) -> None:
+        """Everything that depends on the configuration, computed once."""
+        self._hostname, self._limits = config.hostname, config.limits
+        self._spill_path = f"{config.data_dir}/tmp/"
+        self._checks_sender = (
+            self._service.name == "smtp"
+            and config.smtp.check_sender_domain
+            and self._sender_domain_ok is not None
+        )
+        self._helo = reply.lines(250, [config.hostname])
+        self._ehlo = {
+            (tls, login): reply.lines(250, self._extensions(tls, login))
+            for tls in (False, True) for login in (False, True)
+        }  # fmt: skip
+
+    def _extensions(self, tls: bool, login: bool) -> list[str]:
+        limits = self._limits
+        return [
+            self._hostname, "PIPELINING", f"SIZE {limits.message_size}", "8BITMIME", "SMTPUTF8",
+            "ENHANCEDSTATUSCODES", "CHUNKING", "BINARYMIME", "DSN",
+            f"LIMITS MAILMAX={limits.messages_per_session} RCPTMAX={limits.recipients}",
+            *(["STARTTLS"] if tls else []), *(["AUTH PLAIN LOGIN"] if login else []),
+        ]  # fmt: skip
+
+    # ---- greetings ----------------------------------------------------------------------------------------------
+    def handle_EHLO(
+        self, server: Wire, session: ClientSession, envelope: Transaction | None, hostname: str
+    ) -> Reply:
+        """RFC 5321 4.1.1.1; AUTH is offered where a password is safe, STARTTLS until it has been used."""
+        if not self._named(session, hostname, extended=True):
+            return reply.BAD_HELO
+        offers_login = (
+            self.offers_login and session.account is None and bool(session.tls or session.is_loopback)
+        )
+        return self._ehlo[not session.tls and self._service.tls is not None, offers_login]
+
+    def handle_HELO(
+        self, server: Wire, session: ClientSession, envelope: Transaction | None, hostname: str
+    ) -> Reply:
+        """RFC 5321 4.1.1.1."""
+        return self._helo if self._named(session, hostname, extended=False) else reply.BAD_HELO
+
+    def _named(self, session: ClientSession, name: str, *, extended: bool) -> bool:
+        """The name is noted, cleaned of what must not get into a header; whether it is true is nobody's promise."""
+        name = name.strip()
+        if not name or " " in name or len(name) > _NAME_MAX:
+            return False
+        session.host_name = _NOT_IN_A_NAME.sub("?", name)
+        session.extended_smtp = extended
+        return True
+
+    # ---- the envelope -------------------------------------------------------------------------------------------
+    def handle_MAIL(
+        self, server: Wire, session: ClientSession, envelope: Transaction
+    ) -> Reply | Awaitable[Reply]:
+        """RFC 5321 4.1.1.2. The transaction opens when the answer is 250."""
+        mail = envelope.mail
+        if session.account is None and self._service.requires_login:
+            return reply.LOGIN_REQUIRED
+        if session.messages >= self._limits.messages_per_session:
+            return reply.TOO_MANY_MESSAGES
+        if mail.international and not mail.smtputf8:
+            return reply.NOT_ASCII_WITHOUT_SMTPUTF8
+        if mail.size > self._limits.message_size:
+            return reply.TOO_LARGE
+        if not self._storage_ok():
+            return reply.NO_STORAGE
+        if self._checks_sender and mail.sender is not None and session.account is None:
+            return self._sender_checked(mail.sender.domain)
+        return reply.SENDER_OK
+
+    async def _sender_checked(self, domain: str) -> Reply:
+        assert self._sender_domain_ok is not None
+        exists = await self._sender_domain_ok(domain)
+        if exists is None:
+            return reply.SENDER_DOMAIN_UNKNOWN_YET
+        return reply.SENDER_OK if exists else reply.SENDER_DOMAIN_UNKNOWN
+
+    def handle_RCPT(self, server: Wire, session: ClientSession, envelope: Transaction, rcpt: Rcpt) -> Reply:
+        """RFC 5321 4.1.1.3: unknown recipients are refused here, through aliases too."""
+        if envelope.given >= self._limits.recipients:
+            return reply.TOO_MANY_RECIPIENTS
+        if rcpt.international and not envelope.smtp_utf8:
+            return reply.NOT_ASCII_WITHOUT_SMTPUTF8
+        directory = self._directory()
+        address = rcpt.address or Address("postmaster", directory.default_domain)
+        decision = recipient(session.verdict, session.account is not None, resolve(directory, address))
+        if not isinstance(decision, Permit):
+            server.rule = decision.reason
+            return decision.reply
+        envelope.rcpt_tos.append(str(address))
+        envelope.rcpt_options.extend(rcpt.options)
+        for leaf in decision.leaves:
+            self._add(envelope, leaf, rcpt)
+        return reply.RECIPIENT_OK
+
+    def _add(self, envelope: Transaction, leaf: Leaf, rcpt: Rcpt) -> None:
+        """One copy for each mailbox or address, whichever of several RCPTs led there first."""
+        route = leaf.route
+        target = route.mailbox if type(route) is Local else leaf.address
+        if target in envelope.targets:
+            return
+        envelope.targets.add(target)
+        orcpt = rcpt.orcpt
+        if orcpt is None and leaf.alias is not None and leaf.alias.isascii():
+            orcpt = "rfc822;" + reply.xtext(leaf.alias)
+        envelope.recipients.append(
+            Recipient(len(envelope.recipients), leaf.address, route, orcpt, rcpt.notify, leaf.alias)
+        )
+
+    # ---- the content --------------------------------------------------------------------------------------------
+    def handle_DATA(
+        self, server: Wire, session: ClientSession, envelope: Transaction, *, chunked: bool
+    ) -> Transfer:
+        """The content begins: recipients are complete, so the trace headers can be written."""
+        mail, now = envelope.mail, self._service.now()
+        binary = mail.body == "BINARYMIME"
+        message = Envelope(
+            self._new_id(), envelope.mail_from or None, envelope.recipients, now,
+            body="7BIT" if binary else mail.body, smtputf8=mail.smtputf8, ret=mail.ret, envid=mail.envid,
+            account=session.account, client=session.client,
+        )  # fmt: skip
+        received = trace.received(
+            helo=session.host_name or "",
+            peer=f"IPv6:{session.client}" if ":" in session.client else session.client,
+            by=self._hostname,
+            protocol=self._protocol(session, mail.smtputf8),
+            id=message.id,
+            recipient=envelope.rcpt_tos[0] if len(envelope.rcpt_tos) == 1 else None,
+            date=self._date.at(now),
+        )
+        collector = Collector(self._limits.message_size, chunked=chunked, raw=binary)
+        path = self._spill_path + message.id
+        return Transfer(message, trace.head(message, received), collector, self._service.budget, path)
+
+    def _protocol(self, session: ClientSession, smtputf8: bool) -> str:
+        """The ``with`` clause: RFC 3848, RFC 6531 4.3."""
+        if self._service.is_lmtp:
+            name = "UTF8LMTP" if smtputf8 else "LMTP"
+        elif smtputf8:
+            name = "UTF8SMTP"
+        else:
+            name = "ESMTP" if session.extended_smtp else "SMTP"
+        if session.tls:
+            name += "S"
+        return name if session.account is None else name + "A"
+
+    def content_refusal(self, transfer: Transfer) -> Reply | None:
+        """Faults of the octets themselves."""
+        collector = transfer.collector
+        if collector.too_large:
+            return reply.TOO_LARGE
+        return reply.BARE_LINE_END_IN_MESSAGE if collector.bare else None
+
+    def loop_refusal(self, message: Envelope, header: bytes) -> Reply | None:
+        """The message has been here before: too many hops (RFC 5321 6.3), or a Delivered-To of its recipient."""
+        lower = header.lower()
+        if lower.count(b"\nreceived:") + lower.startswith(b"received:") > self._limits.received_hops:
+            return reply.LOOP
+        if b"delivered-to:" not in lower:
+            return None
+        seen = {line[13:].strip() for line in lower.split(b"\n") if line.startswith(b"delivered-to:")}
+        ours = (r for r in message.recipients if type(r.route) is Local)
+        return reply.LOOP if any(r.address.lower().encode() in seen for r in ours) else None
+
+    def to_text(self, transfer: Transfer) -> Body | Reply:
+        """BINARYMIME content as a body of text, or why not. Blocking."""
+        text = to_text(transfer.raw())
+        if text is None:
+            return reply.CANNOT_CONVERT
+        head, lines = transfer.head, text.count(b"\n") + transfer.head.count(b"\n")
+        if refusal := self.loop_refusal(transfer.message, text[: max(0, text.find(b"\n\n"))]):
+            return refusal
+        size, eight_bit = len(head) + len(text), not text.isascii()
+        if len(text) <= MEMORY_MAX:
+            return Body(head, size, lines, (text,), None, eight_bit)
+        file = SpillFile(transfer.path + ".text")
+        file.write([head, text])
+        file.close()
+        return Body(head, size, lines, (), file.path, eight_bit)

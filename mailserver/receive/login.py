@@ -1,0 +1,141 @@
+"""AUTH (RFC 4954) and the TLS handshake after STARTTLS (RFC 3207): the two verbs that wait for more than disk.
+
+These may have tasks: they are rare, and hashing or a handshake costs a hundred times as much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from mailserver import reply
+from mailserver.accounts.errors import AccountsUnavailable
+from mailserver.accounts.sasl import Challenge, Credentials, Exchange, SaslError, UnknownMechanism
+from mailserver.events import LoggedIn, LoginFailed
+from mailserver.receive.wire import CLOSED, COMMAND, FOREVER, LOGIN, Wire
+from mailserver.reply import Reply
+
+LOGIN_FAILURES_MAX = 5  # wrong passwords before a session is ended
+HANDSHAKE_TIMEOUT = 30.0  # seconds
+SHUTDOWN_TIMEOUT = 3.0  # seconds a peer has to say close_notify
+
+
+class LoginVerbs(Wire):
+    """AUTH and STARTTLS."""
+
+    _exchange: Exchange | None = None
+    _upgrade: asyncio.Task[None] | None = None
+
+    def smtp_AUTH(self, argument: str) -> Reply | None:
+        """RFC 4954 4: ``AUTH mechanism [initial-response]``."""
+        self.command = f"AUTH {argument.split(' ')[0]}"  # what follows is a secret
+        if refusal := self._no_login_now():
+            return refusal
+        name, *initial = argument.split(" ")
+        if not name or len(initial) > 1:
+            return reply.BAD_ARGUMENT
+        try:
+            self._exchange = Exchange(name)
+        except UnknownMechanism:
+            return reply.UNKNOWN_MECHANISM
+        return self._step(initial[0].encode() if initial else None)
+
+    def _no_login_now(self) -> Reply | None:
+        session = self.session
+        if session.host_name is None or not session.extended_smtp:
+            return reply.NO_HELO
+        if session.account is not None:
+            return reply.LOGGED_IN_ALREADY
+        if self.envelope is not None:
+            return reply.NOT_WITHIN_MAIL
+        if not self._service.handler.offers_login:
+            return reply.NO_LOGIN_OFFERED
+        if not (session.tls or session.is_loopback):
+            return reply.LOGIN_NEEDS_TLS
+        return None
+
+    def _login_line(self, line: bytes) -> Reply | None:
+        self._mode = COMMAND
+        return self._step(line)
+
+    def _step(self, line: bytes | None) -> Reply | None:
+        exchange = self._exchange
+        assert exchange is not None
+        try:
+            result = exchange.step(line)
+        except SaslError as error:
+            self._exchange = None
+            return reply.LOGIN_CANCELLED if error.cancelled else reply.LOGIN_MALFORMED
+        if isinstance(result, Challenge):
+            self._mode = LOGIN
+            return reply.challenge(result.line)
+        self._exchange = None
+        if result.for_another:
+            return self._login_failed(result, exchange.mechanism, "asked to act as somebody else")
+        attempt = asyncio.ensure_future(self._service.login(result.user, result.password))
+        self._wait(attempt, lambda done: self._logged_in(done, result, exchange.mechanism))
+        return None
+
+    def _logged_in(
+        self, done: asyncio.Future[str | None], credentials: Credentials, mechanism: str
+    ) -> Reply | None:
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is not None:
+            if not isinstance(error, AccountsUnavailable):
+                self._service.bug(error, self)
+            return reply.LOGIN_UNAVAILABLE
+        account = done.result()
+        if account is None:
+            return self._login_failed(credentials, mechanism, "wrong user or password")
+        service, session = self._service, self.session
+        session.account, session.authenticated = account, True
+        service.emit(LoggedIn(service.name, session.number, session.client, account, mechanism))
+        return reply.LOGGED_IN
+
+    def _login_failed(self, credentials: Credentials, mechanism: str, reason: str) -> Reply:
+        service, session = self._service, self.session
+        service.emit(
+            LoginFailed(service.name, session.number, session.client, credentials.user, mechanism, reason)
+        )
+        session.login_failures += 1
+        return (
+            reply.LOGIN_WRONG_TOO_OFTEN if session.login_failures >= LOGIN_FAILURES_MAX else reply.LOGIN_WRONG
+        )
+
+    # ---- TLS ----------------------------------------------------------------------------------------------------
+    def _handshake(self) -> None:
+        """220 has left: from the next octet on it is TLS. What was said before is forgotten (RFC 3207 4.2)."""
+        self._busy, self.deadline = True, FOREVER
+        self._pause()  # nothing may arrive between the reply and the handshake's own protocol
+        self._upgrade = self._service.loop.create_task(self._start_tls())
+
+    async def _start_tls(self) -> None:
+        service, transport = self._service, self.transport
+        assert transport is not None and service.tls is not None
+        try:
+            secure = await service.loop.start_tls(
+                transport, self, service.tls, server_side=True,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT, ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+            )  # fmt: skip
+        except (OSError, ssl.SSLError, EOFError, TimeoutError):
+            secure = None
+        self._upgrade = None
+        self._busy = self._paused = False
+        if secure is None:
+            self._mode, self.reason = CLOSED, "tls"
+            transport.abort()
+            self.connection_lost(None)  # the transport tells only the protocol of the handshake
+            return
+        self.transport = secure
+        session = self.session
+        session.tls = tls_version(secure)
+        session.host_name, session.extended_smtp, session.account = None, False, None
+        session.ssl = {"version": session.tls}
+        self._mode = COMMAND
+        self.deadline = service.clock + service.idle_timeout
+
+
+def tls_version(transport: asyncio.BaseTransport) -> str:
+    """ "TLSv1.3", or "" without TLS."""
+    ssl_object = transport.get_extra_info("ssl_object")
+    return "" if ssl_object is None else str(ssl_object.version())

@@ -1,0 +1,230 @@
+"""One listening service (smtp, submission or lmtp): its sockets, its sessions, their limits and deadlines.
+
+Sessions have no timers: one sweep a second compares their deadlines (RFC 5321 4.5.3.2) with the loop's clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+import ssl
+import traceback
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Literal, Protocol
+
+from mailserver import reply
+from mailserver.config.schema import Config
+from mailserver.events import (
+    CommandRefused, Emit, Problem, SessionClosed, SessionOpened, SessionRefused,
+)  # fmt: skip
+from mailserver.message.body import Body
+from mailserver.message.envelope import Envelope
+from mailserver.policy.relay import RelayTable, Verdict
+from mailserver.receive.handler import Handler, SenderCheck
+from mailserver.receive.listener import LmtpListener, SmtpListener
+from mailserver.receive.login import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, tls_version
+from mailserver.receive.session import ClientSession
+from mailserver.receive.spill import Budget
+from mailserver.receive.transfer import storage_reply
+from mailserver.receive.wire import Wire
+from mailserver.reply import Reply
+from mailserver.routing.directory import Directory
+
+BACKLOG = 2048
+SWEEP_INTERVAL = 1.0  # seconds
+_COMMAND_SHOWN = 500  # characters of a refused command kept in its event
+
+
+class Accept(Protocol):
+    """``Queue.accept``: the future's result is the queue id once the message is durable; OSError when it is not."""
+
+    def __call__(
+        self, envelope: Envelope, body: Body, *, session: int = 0, rule: str = ""
+    ) -> asyncio.Future[str]: ...
+
+
+Login = Callable[[str, bytes], Awaitable[str | None]]
+
+
+class SmtpService:
+    """Sessions of one service on any number of sockets. All calls are made on ``loop``'s thread.
+
+    ``executor`` runs file writes of large messages (None: the loop's default); ``now`` is Unix time. ``login`` gives
+    the mailbox key or None and may raise AccountsUnavailable. ``sender_domain_ok``: True, False (no such domain) or
+    None (cannot be known now). ``tls`` None: STARTTLS is not offered.
+    """
+
+    def __init__(
+        self, name: Literal["smtp", "submission", "lmtp"], *, config: Config, relay: Callable[[], RelayTable],
+        directory: Callable[[], Directory], accept: Accept, new_id: Callable[[], str], login: Login,
+        storage_ok: Callable[[], bool], sender_domain_ok: SenderCheck | None, tls: ssl.SSLContext | None, emit: Emit,
+        now: Callable[[], float], loop: asyncio.AbstractEventLoop, executor: Executor | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self.config, self.limits = name, config, config.limits
+        self.accept, self.login, self.tls = accept, login, tls
+        self.emit, self.now, self.loop, self.executor = emit, now, loop, executor
+        self.is_lmtp, self.requires_login = name == "lmtp", name == "submission"
+        self.budget = Budget(config.limits.body_memory)
+        self.converter = ThreadPoolExecutor(1, "binary-mail")  # one at a time: a conversion takes much memory
+        self.handler = Handler(
+            self, directory=directory, new_id=new_id, storage_ok=storage_ok, sender_domain_ok=sender_domain_ok
+        )
+        self.clock = loop.time()
+        self.draining = False
+        self._relay = relay
+        self._make = functools.partial(LmtpListener if self.is_lmtp else SmtpListener, self)
+        self._servers: list[asyncio.Server] = []
+        self._sessions: set[Wire] = set()
+        self._per_address: dict[str, int] = {}
+        self._number = self._refused = self._messages = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._empty: asyncio.Future[None] | None = None
+        self.reconfigure(config)
+
+    # ---- life ---------------------------------------------------------------------------------------------------
+    async def start(self, sockets: list[socket.socket], tls_sockets: list[socket.socket]) -> None:
+        """Accept connections on bound sockets; ``tls_sockets`` speak TLS from the first octet."""
+        for sock in sockets:
+            self._servers.append(await self.loop.create_server(self._make, sock=sock, backlog=BACKLOG))
+        for sock in tls_sockets:
+            self._servers.append(
+                await self.loop.create_server(
+                    self._make, sock=sock, backlog=BACKLOG, ssl=self.tls,
+                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT, ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+                )
+            )  # fmt: skip
+        self._tick()
+
+    def reconfigure(self, config: Config) -> None:
+        """New settings for the next command of every session; nobody is disconnected."""
+        self.config, self.limits = config, config.limits
+        self.idle_timeout, self.data_timeout = config.limits.idle_timeout, config.limits.data_timeout
+        self.budget.limit = config.limits.body_memory
+        self.greeting = f"220 {config.hostname} {'LMTP' if self.is_lmtp else 'ESMTP'}\r\n".encode()
+        self.handler.configure(config)
+
+    async def drain(self, deadline: float) -> None:
+        """Stop accepting, dismiss idle clients with 421, let transactions finish until ``deadline`` (``now`` time)."""
+        self.draining = True
+        for server in self._servers:
+            server.close()
+        for session in [s for s in self._sessions if s.idle]:
+            session.say_and_close(reply.SHUTTING_DOWN, "shutdown")
+        if self._sessions:
+            self._empty = self.loop.create_future()
+            await asyncio.wait([self._empty], timeout=max(0.0, deadline - self.now()))
+        for session in list(self._sessions):
+            session.say_and_close(reply.SHUTTING_DOWN, "shutdown")
+        if self._timer is not None:
+            self._timer.cancel()
+        self.converter.shutdown(wait=False)
+
+    def status(self) -> dict[str, int]:
+        """Numbers for people and monitors."""
+        return {
+            "connections": len(self._sessions), "addresses": len(self._per_address), "sessions": self._number,
+            "refused": self._refused, "messages": self._messages, "body_memory": self.budget.used,
+            "listeners": len(self._servers),
+        }  # fmt: skip
+
+    # ---- time ---------------------------------------------------------------------------------------------------
+    def _tick(self) -> None:
+        self.sweep(self.loop.time())
+        self._timer = self.loop.call_later(SWEEP_INTERVAL, self._tick)
+
+    def sweep(self, now: float) -> None:
+        """End the sessions whose deadline is over. ``now`` is loop time."""
+        self.clock = now
+        self.budget.give(0)  # a waiter goes on even if everybody else stalls
+        for session in [s for s in self._sessions if s.deadline < now]:
+            session.expire()
+
+    # ---- connections --------------------------------------------------------------------------------------------
+    def connected(self, listener: Wire, transport: asyncio.Transport) -> None:
+        """Count, judge and greet a new client, or refuse it and hang up."""
+        peer = transport.get_extra_info("peername")
+        if not peer:
+            transport.abort()  # it was gone before we came
+            return
+        client = _address(peer[0])
+        verdict = self._relay().decide(client)
+        if refusal := self._unwelcome(client, verdict):
+            self._refused += 1
+            self.emit(SessionRefused(self.name, client, refusal.text, verdict.rule))
+            transport.write(refusal.wire)
+            transport.close()
+            return
+        self._number += 1
+        session = ClientSession(self.loop, self._number, (client, peer[1]), verdict, self.now())
+        listener.session = session
+        session.tls = tls_version(transport)
+        self._sessions.add(listener)
+        self._per_address[client] = self._per_address.get(client, 0) + 1
+        listener.deadline = self.clock + self.idle_timeout
+        self.emit(
+            SessionOpened(self.name, self._number, client, peer[1], verdict.action, verdict.rule, session.tls)
+        )
+        transport.write(self.greeting)
+
+    def _unwelcome(self, client: str, verdict: Verdict) -> Reply | None:
+        if self.draining:
+            return reply.SHUTTING_DOWN
+        if verdict.action == "reject":
+            return reply.NOT_WELCOME
+        if len(self._sessions) >= self.limits.connections:
+            return reply.TOO_MANY_CONNECTIONS
+        if self._per_address.get(client, 0) >= self.limits.connections_per_address:
+            return reply.TOO_MANY_FROM_YOU
+        return None
+
+    def disconnected(self, listener: Wire) -> None:
+        """The connection is gone."""
+        if listener not in self._sessions:
+            return
+        self._sessions.discard(listener)
+        session = listener.session
+        left = self._per_address[session.client] - 1
+        if left:
+            self._per_address[session.client] = left
+        else:
+            del self._per_address[session.client]
+        self._messages += session.messages
+        self.emit(
+            SessionClosed(
+                self.name, session.number, session.client, listener.reason, round(self.now() - session.opened, 3),
+                session.messages, listener.octets_in, listener.octets_out,
+            )
+        )  # fmt: skip
+        if self._empty is not None and not self._sessions and not self._empty.done():
+            self._empty.set_result(None)
+
+    # ---- what went wrong ----------------------------------------------------------------------------------------
+    def refused(self, listener: Wire, answer: Reply) -> None:
+        """A client was told 4xx or 5xx."""
+        session, transaction = listener.session, listener.envelope
+        self.emit(
+            CommandRefused(
+                self.name, session.number, session.client, listener.command[:_COMMAND_SHOWN], answer.text,
+                listener.rule or session.verdict.rule, transaction.mail_from if transaction is not None else None,
+            )
+        )  # fmt: skip
+        listener.rule = ""
+
+    def bug(self, error: BaseException, listener: Wire, id: str = "") -> Reply:  # noqa: A002 - the queue id
+        """Our fault, never the client's: it is told to try again, the log gets the traceback."""
+        trace = "".join(traceback.format_exception(error))
+        self.emit(Problem(f"receive/{self.name}", f"session {listener.session.number}: {error!r}", trace, id))
+        return reply.OUR_FAULT
+
+    def storage_failed(self, error: BaseException, listener: Wire, id: str = "") -> Reply:  # noqa: A002 - the queue id
+        """A disk said no: 452 when it is full, 451 and a Problem when it is sick."""
+        return storage_reply(error) or self.bug(error, listener, id)
+
+
+def _address(host: str) -> str:
+    """Without a zone, and IPv4 as IPv4."""
+    if ":" in host:
+        host = host.partition("%")[0].removeprefix("::ffff:")
+    return host
