@@ -29,7 +29,7 @@ class DiskWatch:
     def check(self) -> bool:
         """True while mail may be accepted. Emits DiskLow and DiskRecovered when that changes.
 
-        A path that cannot be looked at counts as full (and is a Problem, once): nothing could be written there.
+        A path that cannot be looked at counts as full (and is a Problem, once): nothing could be written.
         """
         try:
             status = os.statvfs(self.path)

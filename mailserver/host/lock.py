@@ -12,7 +12,8 @@ class DirectoryInUseError(Exception):
     def __init__(self, data_dir: str, pid: int) -> None:
         who = f"pid {pid}" if pid else "another process"
         super().__init__(
-            f"{data_dir} is in use by a running server ({who}): `mailserver stop` ends it, or choose another data_dir"
+            f"{data_dir} is in use by a running server ({who}): "
+            "`mailserver stop` ends it, or choose another data_dir"
         )
         self.pid = pid
 

@@ -21,8 +21,8 @@ class PrivilegeError(Exception):
 def drop(run_as: str | None, data_dir: str | None = None) -> bool:
     """Become ``run_as`` (a user name or number) when root, after giving it what root made in ``data_dir``.
 
-    True when privileges were dropped, False when there were none. Raises PrivilegeError: root without ``run_as``,
-    an unknown user, a user that is root or in root's group, or a kernel that lets us return.
+    True when privileges were dropped, False when there were none. Raises PrivilegeError: root without
+    ``run_as``, an unknown user, a user that is root or in root's group, or a kernel that lets us return.
     """
     if os.geteuid() != 0:
         return False
@@ -41,7 +41,7 @@ def drop(run_as: str | None, data_dir: str | None = None) -> bool:
 
 
 def no_new_privs() -> None:
-    """From here on no execve(2) gains privileges: set-uid programs and file capabilities have no effect on us."""
+    """From here on no execve(2) gains privileges: set-uid programs and file capabilities are void."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         number = ctypes.get_errno()
@@ -57,9 +57,8 @@ def _account(run_as: str | None) -> pwd.struct_passwd:
     try:
         user = pwd.getpwuid(int(run_as)) if run_as.isdecimal() else pwd.getpwnam(run_as)
     except KeyError:
-        raise PrivilegeError(
-            f"run_as: there is no user {run_as!r}; `useradd --system {run_as}` makes one"
-        ) from None
+        advice = f"`useradd --system {run_as}` makes one"
+        raise PrivilegeError(f"run_as: there is no user {run_as!r}; {advice}") from None
     if user.pw_uid == 0 or user.pw_gid == 0:
         raise PrivilegeError(f"run_as: {run_as!r} is root, or its group is: name an ordinary user")
     return user
@@ -79,9 +78,9 @@ def _verify(user: pwd.struct_passwd) -> None:
 def _give(data_dir: str, uid: int, gid: int) -> None:
     """chown what belongs to root in ``data_dir``.
 
-    Below the first level only directories that are still root's own are entered, so a store of a million messages
-    costs nothing. Links are not followed, and a file with a second name is left alone: the user we become could
-    have put a name of somebody else's file there.
+    Below the first level only directories that are still root's own are entered, so a store of a million
+    messages costs nothing. Links are not followed, and a file with a second name is left alone: the user we
+    become could have put a name of somebody else's file there.
     """
     os.makedirs(data_dir, mode=0o750, exist_ok=True)
     for path, directories, files, fd in os.fwalk(data_dir, follow_symlinks=False):

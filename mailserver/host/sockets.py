@@ -24,9 +24,9 @@ class ListenError(OSError):
 class Activated:
     """The sockets a service manager opened for us, by LISTEN_FDS and LISTEN_FDNAMES.
 
-    A socket belongs to the service it is named after (``FileDescriptorName=pop3`` or ``pop3-tls``), or else to
-    the listener that has the same address in the configuration. The variables are taken out of ``environ``, so
-    that no child process believes they are its own.
+    A socket belongs to the service it is named after (``FileDescriptorName=pop3`` or ``pop3-tls``), or else
+    to the listener that has the same address in the configuration. The variables are taken out of
+    ``environ``, so that no child process believes they are its own.
     """
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ, *, first_fd: int = FIRST_FD) -> None:
@@ -59,8 +59,9 @@ def bind(
 ) -> list[socket.socket]:
     """Non-blocking sockets that listen on ``addresses`` (port 0: any free one), in that order.
 
-    Sockets in ``activated`` at these addresses are used as they are. If one named ``service`` has another address,
-    the service manager decides: its sockets are all there is. Raises ListenError; nothing stays open then.
+    Sockets in ``activated`` at these addresses are used as they are. If one named ``service`` has another
+    address, the service manager decides: its sockets are all there is. Raises ListenError and leaves nothing
+    open.
     """
     found: list[socket.socket] = activated.take(service, addresses) if activated else []
     have = {s.getsockname()[:2] for s in found}
@@ -69,7 +70,7 @@ def bind(
     try:
         for address in addresses:
             if address not in have:
-                found.append(_listen(address, service))
+                found.append(_listen(address, service))  # noqa: PERF401 - those before a failure must be closed
     except ListenError:
         for opened in found:
             opened.close()

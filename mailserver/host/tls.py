@@ -1,4 +1,4 @@
-"""TLS contexts: the server's, with its certificate files kept current, and the one for opportunistic delivery.
+"""TLS contexts: the server's, with its certificate files kept current, and that of opportunistic delivery.
 
 Without a configured certificate a self-signed pair is used: STARTTLS between servers does not look at names
 (RFC 7435), and a mail program can be told to trust it.
@@ -33,10 +33,8 @@ class ServerContext(ssl.SSLContext):
             stamps = tuple(_stamp(path) for path in files)
             if (files, stamps) == (self.files, self.stamps):
                 return False
-            _modern().load_cert_chain(
-                *files
-            )  # a context of its own first: half a change must not reach the live one
-            self.load_cert_chain(*files)
+            _load(_modern(), *files)  # first into another context: half a change must not reach the live one
+            _load(self, *files)
         except OSError as error:  # ssl.SSLError is one
             reason = error.strerror or getattr(error, "reason", None) or str(error)
             raise TlsError(f"tls: cannot use certificate {files[0]} with key {files[1]}: {reason}") from error
@@ -75,6 +73,10 @@ def _modern() -> ServerContext:
     return context
 
 
+def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    context.load_cert_chain(certificate, key, password="")  # or OpenSSL asks the terminal for one
+
+
 def _files(settings: schema.Tls, data_dir: str) -> tuple[str, str]:
     if settings.certificate is None:
         return os.path.join(data_dir, "tls", "certificate.pem"), os.path.join(data_dir, "tls", "key.pem")
@@ -89,7 +91,7 @@ def _stamp(path: str) -> tuple[int, ...]:
 def _usable(certificate: str, key: str) -> bool:
     """Whether our own pair is complete: the machine may have stopped while it was being written."""
     try:
-        _modern().load_cert_chain(certificate, key)
+        _load(_modern(), certificate, key)
     except OSError:
         return False
     return True

@@ -1,0 +1,134 @@
+"""The process and its surroundings: service manager, limits, lock, disk."""
+
+import os
+import re
+import resource
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mailserver.events import DiskLow, DiskRecovered, Problem
+from mailserver.host import limits, notify
+from mailserver.host.disk import DiskWatch, free
+from mailserver.host.lock import DataDirLock, DirectoryInUseError
+
+
+# ---- sd_notify(3) ----
+@pytest.fixture(params=["path", "abstract"])
+def manager(request, tmp_path, monkeypatch):
+    name = f"@mailserver-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(name.replace("@", "\0", 1) if name.startswith("@") else name)
+        receiver.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        yield receiver
+
+
+def told(manager):
+    return manager.recv(4096).decode().split("\n")
+
+
+def test_the_service_manager_hears_every_step(manager):
+    assert notify.ready("3 listeners")
+    assert told(manager) == ["READY=1", "STATUS=3 listeners"]
+    before = time.monotonic_ns() // 1000
+    assert notify.reloading()
+    first, stamp, _status = told(manager)
+    assert first == "RELOADING=1"
+    assert before <= int(re.fullmatch(r"MONOTONIC_USEC=(\d+)", stamp)[1]) <= time.monotonic_ns() // 1000
+    assert notify.watchdog()
+    assert told(manager) == ["WATCHDOG=1"]
+    assert notify.status("two\nlines")
+    assert told(manager) == ["STATUS=two lines"]
+    assert notify.stopping()
+    assert told(manager)[0] == "STOPPING=1"
+
+
+def test_without_or_with_a_dead_service_manager_nothing_happens(tmp_path, monkeypatch):
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    assert notify.ready() is False
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    assert notify.watchdog() is False
+
+
+def test_the_watchdog_is_fed_twice_in_its_time(monkeypatch):
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    assert notify.watchdog_interval() is None
+    monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+    assert notify.watchdog_interval() == 15.0
+    monkeypatch.setenv("WATCHDOG_PID", "1")
+    assert notify.watchdog_interval() is None
+
+
+# ---- limits ----
+def test_the_soft_limit_on_descriptors_becomes_the_hard_one():
+    saved = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, saved[1]))
+        assert limits.raise_nofile() == (512, saved[1])
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (saved[1], saved[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, saved)
+
+
+# ---- lock ----
+HOLD = """
+import sys
+from mailserver.host.lock import DataDirLock
+DataDirLock(sys.argv[1]).acquire()
+print("held", flush=True)
+input()
+"""
+
+
+def test_a_second_server_is_told_the_pid_and_a_killed_one_leaves_no_lock(tmp_path):
+    data = tmp_path / "new" / "data"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(data)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(DirectoryInUseError, match=f"pid {holder.pid}") as caught:
+            DataDirLock(str(data)).acquire()
+        assert caught.value.pid == holder.pid
+        holder.kill()
+    with DataDirLock(str(data)):
+        assert (data / "lock").read_text() == f"{os.getpid()}\n"
+        with pytest.raises(DirectoryInUseError, match=f"pid {os.getpid()}"):
+            DataDirLock(str(data)).acquire()
+    DataDirLock(str(data)).acquire()
+
+
+# ---- disk ----
+def test_low_space_is_said_once_and_recovery_needs_a_margin(tmp_path):
+    seen = []
+    space = free(str(tmp_path))
+    watch = DiskWatch(str(tmp_path), reserve=0, emit=seen.append)
+    assert watch.check()
+    watch.reserve = space * 2
+    assert not watch.check()
+    assert not watch.check()
+    (low,) = seen
+    assert isinstance(low, DiskLow)
+    assert (low.path, low.reserve) == (str(tmp_path), space * 2)
+    watch.reserve = int(space * 0.95)  # enough, but less than a tenth more than enough
+    assert not watch.check()
+    watch.reserve = space // 2
+    assert watch.check()
+    assert watch.check()
+    assert isinstance(seen[1], DiskRecovered)
+    assert len(seen) == 2
+
+
+def test_a_directory_that_is_gone_counts_as_full(tmp_path):
+    seen = []
+    watch = DiskWatch(str(tmp_path / "gone"), reserve=0, emit=seen.append)
+    assert not watch.check()
+    assert not watch.check()
+    (problem,) = seen
+    assert isinstance(problem, Problem)
+    (tmp_path / "gone").mkdir()
+    assert watch.check()
