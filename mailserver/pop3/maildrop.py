@@ -1,0 +1,100 @@
+"""The maildrop of one session: a snapshot of the mailbox, and what the client marked in it (RFC 1939 section
+5).
+
+Several sessions may hold the same mailbox, each with its own snapshot; nobody locks anybody out. Nothing is
+deleted before ``commit`` (QUIT's UPDATE state); a maildrop that is only closed has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mailserver.pop3.protocol import Refused
+from mailserver.store.index import Entry, Mailboxes, Snapshot
+
+_PART = 8192  # entries per part of a listing: about 1 ms of work and 100 to 400 KiB of text
+
+
+class Maildrop:
+    """Numbers are those of RFC 1939: from 1, fixed for the session."""
+
+    __slots__ = ("_deleted", "_entries", "_octets", "_snapshot", "last", "mailbox", "removed", "retrieved")
+
+    def __init__(self, mailbox: str, snapshot: Snapshot) -> None:
+        self.mailbox = mailbox
+        self.last = 0  # the highest number accessed (RFC 1460, LAST)
+        self.retrieved = 0
+        self.removed = 0
+        self._snapshot = snapshot
+        self._entries = snapshot.entries
+        self._octets = snapshot.octets
+        self._deleted: set[int] | None = None
+
+    def message(self, text: bytes) -> tuple[int, Entry]:
+        """The one place that turns a client's number into a message. Raises Refused."""
+        if not text.isdigit():
+            raise Refused("a message number is expected")
+        number = int(text)
+        if not 0 < number <= len(self._entries):
+            raise Refused("no such message")
+        if self._deleted and number in self._deleted:
+            raise Refused("the message is marked as deleted")
+        return number, self._entries[number - 1]
+
+    @property
+    def count(self) -> int:
+        """Messages not marked as deleted."""
+        return len(self._entries) - len(self._deleted or ())
+
+    @property
+    def octets(self) -> int:
+        """Their size on the wire."""
+        return self._octets
+
+    def touch(self, number: int) -> None:
+        """RETR or DELE accessed this message."""
+        self.last = max(self.last, number)
+
+    def delete(self, text: bytes) -> int:
+        """Mark; the number is returned. Raises Refused."""
+        number, entry = self.message(text)
+        if self._deleted is None:
+            self._deleted = set()
+        self._deleted.add(number)
+        self._octets -= entry.size
+        self.touch(number)
+        return number
+
+    def reset(self) -> None:
+        """Unmark everything."""
+        self._deleted = None
+        self._octets = self._snapshot.octets
+        self.last = 0
+
+    def listing(self, *, unique_ids: bool) -> Iterator[bytes]:
+        """The lines of LIST or UIDL without the terminating one, in parts of bounded size."""
+        deleted = self._deleted
+        for start in range(0, len(self._entries), _PART):
+            part = enumerate(self._entries[start : start + _PART], start + 1)
+            if deleted:
+                part = ((number, entry) for number, entry in part if number not in deleted)  # type: ignore[assignment]
+            if unique_ids:
+                lines = [f"{number} {entry.uid}\r\n" for number, entry in part]
+            else:
+                lines = [f"{number} {entry.size}\r\n" for number, entry in part]
+            yield "".join(lines).encode()
+
+    @property
+    def marked(self) -> bool:
+        """Whether QUIT has anything to delete."""
+        return bool(self._deleted)
+
+    async def commit(self, mailboxes: Mailboxes) -> bool:
+        """Delete what is marked; False: some of it is still there. Raises OSError."""
+        doomed = [self._entries[number - 1] for number in sorted(self._deleted or ())]
+        self.removed = await mailboxes.delete(self.mailbox, doomed)
+        return self.removed == len(doomed)
+
+    def close(self) -> None:
+        """Let the index forget this snapshot. Deletes nothing."""
+        self._snapshot.close()

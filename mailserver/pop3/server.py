@@ -1,0 +1,221 @@
+"""The POP3 service: listeners, who is admitted, one clock for all sessions, draining (RFC 1939, 2595, 8314).
+
+Sessions do not know each other; what they share is here: configuration, index, accounts, thread pool,
+counters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import Executor
+from typing import Any, Final
+
+from mailserver import events
+from mailserver.config.schema import Config
+from mailserver.policy.relay import DEFAULT, RelayTable, Verdict
+from mailserver.pop3.protocol import State, error
+from mailserver.pop3.session import HANDSHAKE, Session
+from mailserver.store.index import Mailboxes
+
+BACKLOG: Final = 2048
+QUIET: Final = 5.0  # seconds without a command after which a draining server no longer waits for a session
+
+TOO_MANY: Final = error("[SYS/TEMP] too many connections")
+SHUTTING_DOWN: Final = error("[SYS/TEMP] the server is shutting down")
+NOT_WELCOME: Final = error("[SYS/PERM] connections from your address are not accepted")
+
+Login = Callable[[str, bytes], Awaitable[str | None]]
+
+
+class Pop3Service:
+    """``login``: name and password → mailbox key or None, raises AccountsUnavailable. ``tls``: None switches
+    STLS off.
+
+    ``now`` gives seconds on a clock that may only go forward (``loop.time`` where it is not given).
+    ``relay``: rules whose verdict ``reject`` bars POP3 as well. ``login_delay``: seconds the first failed
+    login of a connection is held back, doubled with each further one.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        mailboxes: Mailboxes,
+        login: Login,
+        tls: ssl.SSLContext | None,
+        emit: events.Emit,
+        loop: asyncio.AbstractEventLoop,
+        executor: Executor,
+        now: Callable[[], float] | None = None,
+        relay: Callable[[], RelayTable] | None = None,
+        login_delay: float = 1.0,
+    ) -> None:
+        self.config = config
+        self.mailboxes = mailboxes
+        self.login = login
+        self.tls = tls
+        self.emit = emit
+        self.loop = loop
+        self.executor = executor
+        self.now = now or loop.time
+        self.login_delay = login_delay
+        self.logins = self.login_failures = self.retrieved = self.deleted = 0
+        self._relay = relay
+        self._greeting = b""
+        self._numbers = itertools.count(1)
+        self._opened = self._refused = 0
+        self._sessions: set[Session] = set()
+        self._per_client: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[bytes]] = set()
+        self._servers: list[asyncio.Server] = []
+        self._clock: asyncio.TimerHandle | None = None
+        self._draining = False
+        self._changed: asyncio.Event = asyncio.Event()  # set when a session has gone
+        self.reconfigure(config)
+
+    # ---- life ----------------------------------------------------------------------------------------------
+    async def start(
+        self, sockets: Iterable[socket.socket], tls_sockets: Iterable[socket.socket] = ()
+    ) -> None:
+        """Serve on bound sockets; ``tls_sockets`` speak TLS from the first octet. Raises ValueError without a
+        context."""
+        for sock in sockets:
+            self._servers.append(
+                await self.loop.create_server(lambda: Session(self, tls=False), sock=sock, backlog=BACKLOG)
+            )
+        for sock in tls_sockets:
+            if self.tls is None:
+                raise ValueError("a TLS listener needs a certificate")
+            server = await self.loop.create_server(
+                lambda: Session(self, tls=True), sock=sock, backlog=BACKLOG, ssl=self.tls,
+                ssl_handshake_timeout=HANDSHAKE, ssl_shutdown_timeout=2.0,
+            )  # fmt: skip
+            self._servers.append(server)
+        self._tick()
+
+    def reconfigure(self, config: Config) -> None:
+        """New settings hold at once, for open sessions too; listeners stay as they are."""
+        self.config = config
+        self._greeting = f"+OK {config.hostname} POP3 ready\r\n".encode()
+
+    async def drain(self, deadline: float) -> None:
+        """Stop listening; sessions that are working may go on until ``deadline`` (on the clock ``now``).
+
+        Who is not logged in or has been quiet for QUIET seconds is hung up on; at the deadline everybody is.
+        Deletions that a QUIT has begun are waited for in any case.
+        """
+        self._draining = True
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        while self._sessions and self.now() < deadline:
+            self.dismiss(self.now())
+            self._changed.clear()
+            if self._sessions:
+                await self._wait_for_change(min(1.0, max(0.0, deadline - self.now())))
+        for session in list(self._sessions):
+            session.hang_up("shutdown")
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.sleep(0)  # let the connections be lost
+        if self._clock is not None:
+            self._clock.cancel()
+
+    async def _wait_for_change(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def dismiss(self, now: float) -> None:
+        """While draining: hang up on those who would not be missed."""
+        for session in list(self._sessions):
+            quiet = session.state is State.AUTHORIZATION or now - session.active >= QUIET
+            if quiet and not session.at_work:
+                session.hang_up("shutdown")
+
+    def _tick(self) -> None:
+        self.sweep(self.now())
+        self._clock = self.loop.call_later(1.0, self._tick)
+
+    def sweep(self, now: float) -> None:
+        """End the sessions that have been silent for too long: one look at all of them, instead of a timer
+        for each."""
+        for session in list(self._sessions):
+            session.check_time(now)
+
+    def status(self) -> dict[str, int]:
+        """Counters since the start, and what is open now."""
+        return {
+            "sessions": len(self._sessions),
+            "logged_in": sum(s.state is not State.AUTHORIZATION for s in self._sessions),
+            "opened": self._opened,
+            "refused": self._refused,
+            "logins": self.logins,
+            "login_failures": self.login_failures,
+            "retrieved": self.retrieved,
+            "deleted": self.deleted,
+        }
+
+    # ---- for the sessions ----------------------------------------------------------------------------------
+    def admit(self, session: Session) -> bytes | None:
+        """The greeting; None: not admitted, and told so."""
+        transport = session.transport
+        peer = transport.get_extra_info("peername")
+        session.client = client = _address(peer)
+        verdict = self._relay().decide(client) if self._relay is not None else DEFAULT
+        limits = self.config.limits
+        here = self._per_client.get(client, 0)
+        if not client:  # reset before it was accepted
+            return None
+        if not verdict.may_connect:
+            return self._turn_away(session, NOT_WELCOME, verdict)
+        if self._draining:
+            return self._turn_away(session, SHUTTING_DOWN, verdict)
+        if len(self._sessions) >= limits.connections or here >= limits.connections_per_address:
+            return self._turn_away(session, TOO_MANY, verdict)
+        self._per_client[client] = here + 1
+        self._sessions.add(session)
+        self._opened += 1
+        session.number = next(self._numbers)
+        secret = transport.get_extra_info("ssl_object")
+        version = secret.version() or "" if secret is not None else ""
+        self.emit(
+            events.SessionOpened(
+                "pop3", session.number, client, peer[1], verdict.action, verdict.rule, version
+            )
+        )
+        return self._greeting
+
+    def _turn_away(self, session: Session, reply: bytes, verdict: Verdict) -> None:
+        self._refused += 1
+        session.transport.write(reply)
+        self.emit(events.SessionRefused("pop3", session.client, reply.decode().rstrip(), verdict.rule))
+
+    def forget(self, session: Session) -> None:
+        """The connection of an admitted session is gone."""
+        self._sessions.discard(session)
+        left = self._per_client.get(session.client, 1) - 1
+        if left:
+            self._per_client[session.client] = left
+        else:
+            self._per_client.pop(session.client, None)
+        self._changed.set()
+
+    def run(self, work: Coroutine[Any, Any, bytes], done: Callable[[asyncio.Task[bytes]], object]) -> None:
+        """Run one command's waiting part. It is held here, not by its session, as it may outlive the
+        connection."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(done)
+
+
+def _address(peer: Any) -> str:
+    """The client's IP address, IPv4 as such where the socket shows it mapped; "" when it is gone already."""
+    return str(peer[0]).removeprefix("::ffff:").partition("%")[0] if peer else ""
