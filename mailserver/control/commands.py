@@ -1,0 +1,93 @@
+"""What may be asked over the control socket: command name → the Struct its arguments must fit.
+
+Server and client read this one table, so they agree on names, types and defaults. Handlers get the
+arguments as a dict with every field present. What comes back stands beside each name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+
+class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of a command that takes none."""
+
+
+class AddressOnly(Arguments, frozen=True):
+    address: str
+
+
+class Password(Arguments, frozen=True):
+    """``hashed``: ``password`` is a stored form made elsewhere."""
+
+    address: str
+    password: str
+    hashed: bool = False
+
+
+class DomainName(Arguments, frozen=True):
+    name: str
+
+
+class OfDomain(Arguments, frozen=True):
+    """A listing; ``domain`` None: of all."""
+
+    domain: str | None = None
+
+
+class AliasTargets(Arguments, frozen=True):
+    address: str
+    targets: list[str]
+
+
+class QueueIds(Arguments, frozen=True):
+    ids: list[str]
+
+
+class QueueRetry(Arguments, frozen=True):
+    """``ids`` None: everything that waits."""
+
+    ids: list[str] | None = None
+
+
+class QueueId(Arguments, frozen=True):
+    id: str
+
+
+class Explain(Arguments, frozen=True):
+    """The arguments of policy.explain.explain. ``sender`` "": the null sender. ``client``: an IP address."""
+
+    sender: str
+    recipient: str
+    client: str
+    authenticated: bool = False
+
+
+COMMANDS: Mapping[str, type[Arguments]] = MappingProxyType(
+    {
+        "status": Arguments,  # an object
+        "health": Arguments,  # the listeners: [{"service", "host", "port", "tls"}]
+        "reload": Arguments,  # a sentence; an error when nothing was changed
+        "stop": Arguments,  # a word; answered first, done then
+        "user.add": Password,  # {"address"}
+        "user.list": OfDomain,  # a list of objects, like the other listings
+        "user.passwd": Password,
+        "user.remove": AddressOnly,
+        "domain.add": DomainName,  # {"name"}
+        "domain.list": Arguments,
+        "domain.remove": DomainName,
+        "alias.set": AliasTargets,
+        "alias.list": OfDomain,
+        "alias.remove": AddressOnly,
+        "queue.list": Arguments,
+        "queue.show": QueueId,
+        "queue.retry": QueueRetry,  # {"count"}, like the next three
+        "queue.hold": QueueIds,
+        "queue.release": QueueIds,
+        "queue.remove": QueueIds,
+        "explain": Explain,  # policy.explain.Explanation
+    }
+)

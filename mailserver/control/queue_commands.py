@@ -1,0 +1,52 @@
+"""The queue commands on a Queue object, ready for ControlServer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mailserver.control.server import Refused
+from mailserver.queue.queue import Queue
+
+Arguments = dict[str, Any]
+
+
+def queue_commands(queue: Queue) -> dict[str, Callable[[Arguments], Awaitable[Any]]]:
+    """Command name → handler. Unknown ids are Refused before anything is done."""
+
+    def known(ids: list[str]) -> list[str]:
+        there = {message.id for message in queue.list()}
+        if missing := [id_ for id_ in ids if id_ not in there]:
+            raise Refused(f"not in the queue: {', '.join(missing)}")
+        return ids
+
+    async def show_all(_: Arguments) -> Any:
+        return queue.list()
+
+    async def show(args: Arguments) -> Any:
+        known([args["id"]])
+        return queue.show(args["id"])
+
+    async def retry(args: Arguments) -> Any:
+        ids = args["ids"]
+        return {"count": queue.retry(None if ids is None else known(ids))}
+
+    async def hold(args: Arguments) -> Any:
+        queue.hold(ids := known(args["ids"]))
+        return {"count": len(ids)}
+
+    async def release(args: Arguments) -> Any:
+        queue.release(ids := known(args["ids"]))
+        return {"count": len(ids)}
+
+    async def remove(args: Arguments) -> Any:
+        return {"count": await queue.remove(known(args["ids"]))}
+
+    return {
+        "queue.list": show_all,
+        "queue.show": show,
+        "queue.retry": retry,
+        "queue.hold": hold,
+        "queue.release": release,
+        "queue.remove": remove,
+    }
