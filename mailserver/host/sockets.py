@@ -59,20 +59,20 @@ def bind(
 ) -> list[socket.socket]:
     """Non-blocking sockets that listen on ``addresses`` (port 0: any free one), in that order.
 
-    Sockets in ``activated`` at these addresses are used as they are. If one named ``service`` has another
+    Sockets in ``activated`` at these addresses take their places. If one named ``service`` has another
     address, the service manager decides: its sockets are all there is. Raises ListenError and leaves nothing
     open.
     """
-    found: list[socket.socket] = activated.take(service, addresses) if activated else []
-    have = {s.getsockname()[:2] for s in found}
+    inherited = activated.take(service, addresses) if activated else []
+    have = {SocketAddress(*s.getsockname()[:2]): s for s in inherited}
     if any(address not in addresses for address in have):
-        return found
+        return inherited
+    found: list[socket.socket] = []
     try:
         for address in addresses:
-            if address not in have:
-                found.append(_listen(address, service))  # noqa: PERF401 - those before a failure must be closed
+            found.append(have.pop(address, None) or _listen(address, service))  # noqa: PERF401 - closed on failure
     except ListenError:
-        for opened in found:
+        for opened in {*found, *inherited}:
             opened.close()
         raise
     return found

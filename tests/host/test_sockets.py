@@ -41,7 +41,8 @@ def test_ipv6_and_ipv4_share_a_port_number():
 
 
 def test_a_port_in_use_names_the_program_the_pid_and_the_fix():
-    script = "import socket\ns = socket.create_server(('127.0.0.1', 0))\nprint(s.getsockname()[1], flush=True);input()"
+    listen = "import socket\ns = socket.create_server(('127.0.0.1', 0))\n"
+    script = listen + "print(s.getsockname()[1], flush=True)\ninput()"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -119,9 +120,9 @@ def test_sockets_of_the_service_manager_are_used_by_name_or_by_address():
     assert environ == {"OTHER": "stays"}
 
     smtp = sockets.bind([SocketAddress("127.0.0.1", 2525)], "smtp", activated)
-    pop3 = sockets.bind([at, ANY], "pop3", activated)
+    pop3 = sockets.bind([ANY, at], "pop3", activated)
     assert [address_of(listener) for listener in smtp] == [named_at]
-    assert address_of(pop3[0]) == at
+    assert address_of(pop3[1]) == at
     assert len(pop3) == 2
     assert not any(listener.getblocking() or listener.get_inheritable() for listener in [*smtp, *pop3])
     (unused,) = activated.close_unused()
