@@ -70,7 +70,8 @@ def bind(
     found: list[socket.socket] = []
     try:
         for address in addresses:
-            found.append(have.pop(address, None) or _listen(address, service))  # noqa: PERF401 - closed on failure
+            ready = have.pop(address) if address in have else _listen(address, service)
+            found.append(ready)
     except ListenError:
         for opened in {*found, *inherited}:
             opened.close()
