@@ -1,0 +1,71 @@
+"""8-bit MIME → 7-bit MIME, for peers without 8BITMIME (RFC 6152 3, RFC 2045 6).
+
+The only place where a foreign message is generated anew: text becomes quoted-printable, everything else
+base64. A signature over the body breaks; the alternative is a bounce.
+"""
+
+from __future__ import annotations
+
+import base64
+import quopri
+from email import message_from_bytes
+from email.generator import BytesGenerator
+from email.message import Message
+from email.policy import compat32
+from io import BytesIO
+
+SIZE_MAX = 32 << 20  # octets; the parser keeps several copies
+_POLICY = compat32.clone(linesep="\n", max_line_length=None, mangle_from_=False)
+
+
+class CannotConvert(Exception):  # noqa: N818 - says the fact
+    """The message has no 7-bit form; ``str(error)`` says why."""
+
+
+def to_seven_bit(content: bytes) -> bytes:
+    """An equivalent message of ASCII octets, LF in and out. Raises CannotConvert. Slow: use a thread."""
+    if len(content) > SIZE_MAX:
+        raise CannotConvert("too large")
+    try:
+        message = message_from_bytes(content, policy=_POLICY)
+        for part in message.walk():
+            _convert(part)
+        if "MIME-Version" not in message:
+            message["MIME-Version"] = "1.0"
+        out = BytesIO()
+        BytesGenerator(out, policy=_POLICY).flatten(message)
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        # The email package raises all of these on malformed input; the message is to blame, not the program.
+        raise CannotConvert("malformed MIME") from error
+    result = out.getvalue()
+    if not result.isascii():
+        raise CannotConvert("8-bit characters in headers or between MIME parts")
+    return result
+
+
+def _convert(part: Message) -> None:
+    encoding = str(part.get("Content-Transfer-Encoding", "7bit")).strip().lower()
+    if part.is_multipart():
+        if encoding in {"8bit", "binary"}:  # a label only: what is inside decides
+            _label(part, "7bit")
+        return
+    payload = part.get_payload(decode=True)
+    if not isinstance(payload, bytes) or encoding not in {"7bit", "8bit", "binary", ""}:
+        return  # encoded already
+    if payload.isascii():
+        if encoding != "7bit":
+            _label(part, "7bit")
+        return
+    if part.get_content_maintype() == "text" and b"\0" not in payload:
+        part.set_payload(quopri.encodestring(payload).decode("ascii"))
+        _label(part, "quoted-printable")
+    else:
+        part.set_payload(base64.encodebytes(payload).decode("ascii"))
+        _label(part, "base64")
+
+
+def _label(part: Message, encoding: str) -> None:
+    if "Content-Transfer-Encoding" in part:
+        part.replace_header("Content-Transfer-Encoding", encoding)
+    else:
+        part["Content-Transfer-Encoding"] = encoding
