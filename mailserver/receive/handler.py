@@ -25,7 +25,7 @@ from mailserver.receive.spill import MEMORY_MAX, SpillFile
 from mailserver.receive.transfer import Transfer
 from mailserver.reply import Reply
 from mailserver.routing.directory import Directory
-from mailserver.routing.resolve import Leaf, resolve
+from mailserver.routing.resolve import Leaf, Resolution, resolve
 
 if TYPE_CHECKING:
     from mailserver.receive.server import SmtpService
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SenderCheck = Callable[[str], Awaitable[bool | None]]
 
+_RESOLVED_MAX = 10_000
 _NAME_MAX = 255  # octets of what a client calls itself
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
@@ -46,6 +47,8 @@ class Handler:
         self._directory, self._new_id, self._storage_ok = directory, new_id, storage_ok
         self._sender_domain_ok = sender_domain_ok
         self._date = trace.DateLine()
+        self._resolved_in: Directory | None = None
+        self._resolved: dict[Address, Resolution] = {}
         self.offers_login = service.name != "lmtp"
         self.configure(service.config)
 
@@ -135,7 +138,7 @@ class Handler:
             return reply.NOT_ASCII_WITHOUT_SMTPUTF8
         directory = self._directory()
         address = rcpt.address or Address("postmaster", directory.default_domain)
-        decision = recipient(session.verdict, session.account is not None, resolve(directory, address))
+        decision = recipient(session.verdict, session.account is not None, self._resolve(directory, address))
         if not isinstance(decision, Permit):
             server.rule = decision.reason
             return decision.reply
@@ -144,6 +147,15 @@ class Handler:
         for leaf in decision.leaves:
             self._add(envelope, leaf, rcpt)
         return reply.RECIPIENT_OK
+
+    def _resolve(self, directory: Directory, address: Address) -> Resolution:
+        """Remembered while the directory stays the same object: it never changes, it is replaced."""
+        if directory is not self._resolved_in or len(self._resolved) > _RESOLVED_MAX:
+            self._resolved_in, self._resolved = directory, {}
+        resolution = self._resolved.get(address)
+        if resolution is None:
+            resolution = self._resolved[address] = resolve(directory, address)
+        return resolution
 
     def _add(self, envelope: Transaction, leaf: Leaf, rcpt: Rcpt) -> None:
         """One copy for each mailbox or address, whichever of several RCPTs led there first."""

@@ -15,6 +15,7 @@ from mailserver.message.body import Body
 from mailserver.receive.login import LoginVerbs
 from mailserver.receive.parameters import BadParameter, parse_mail, parse_rcpt
 from mailserver.receive.session import Transaction
+from mailserver.receive.spill import SLICE
 from mailserver.receive.transfer import Transfer
 from mailserver.receive.wire import CHUNK, COMMAND, DATA, HANDSHAKE, Verb
 from mailserver.reply import Reply
@@ -40,6 +41,10 @@ class Listener(LoginVerbs):
         """RFC 5321 4.1.1.1."""
         self._reset()
         return self._service.handler.handle_HELO(self, self.session, self.envelope, argument)
+
+    def smtp_wrong_greeting(self, argument: str) -> Reply | None:
+        """RFC 2033 4.1: an SMTP client that came here by mistake must not go on."""
+        return reply.NO_LHLO
 
     # ---- a transaction ------------------------------------------------------------------------------------------
     def smtp_MAIL(self, argument: str) -> Reply | None:
@@ -220,7 +225,8 @@ class Listener(LoginVerbs):
             self._pause()
             self._wait(transfer.write(self._service.loop, self._service.executor), self._written_out)
             return None
-        transfer.overflows()  # what waits for its commit counts as well
+        if transfer.collector.held > SLICE:
+            transfer.overflows()  # what waits for its commit counts as well
         return self._accept(transfer, transfer.body())
 
     def _written_out(self, future: asyncio.Future[None]) -> Reply | None:
@@ -275,9 +281,10 @@ class Listener(LoginVerbs):
 
     def _each(self, answer: Reply) -> Reply:
         """The transaction is over. LMTP has one reply for every accepted RCPT (RFC 2033 4.2)."""
-        transaction = self.envelope
-        self.envelope = None
-        self._abandon()
+        transaction, transfer = self.envelope, self._transfer
+        self.envelope = self._transfer = None
+        if transfer is not None and transfer.holds:
+            transfer.abandon(self._service.executor, self._service.loop)
         if transaction is not None and self._service.is_lmtp:
             return Reply(answer.code, answer.wire * transaction.given, answer.close)
         return answer
@@ -342,4 +349,8 @@ class SmtpListener(Listener):
 class LmtpListener(Listener):
     """RFC 2033: LHLO instead of HELO and EHLO, a reply per recipient."""
 
-    verbs = _verbs(_EVERYWHERE) | {"LHLO": Listener.smtp_EHLO}
+    verbs = _verbs(_EVERYWHERE) | {
+        "LHLO": Listener.smtp_EHLO,
+        "EHLO": Listener.smtp_wrong_greeting,
+        "HELO": Listener.smtp_wrong_greeting,
+    }

@@ -74,7 +74,7 @@ class SmtpService:
         self.clock = loop.time()
         self.draining = False
         self._relay = relay
-        self._make = functools.partial(LmtpListener if self.is_lmtp else SmtpListener, self)
+        self.new_listener: Callable[[], Wire] = functools.partial(LmtpListener if self.is_lmtp else SmtpListener, self)
         self._servers: list[asyncio.Server] = []
         self._sessions: set[Wire] = set()
         self._per_address: dict[str, int] = {}
@@ -87,11 +87,11 @@ class SmtpService:
     async def start(self, sockets: list[socket.socket], tls_sockets: list[socket.socket]) -> None:
         """Accept connections on bound sockets; ``tls_sockets`` speak TLS from the first octet."""
         for sock in sockets:
-            self._servers.append(await self.loop.create_server(self._make, sock=sock, backlog=BACKLOG))
+            self._servers.append(await self.loop.create_server(self.new_listener, sock=sock, backlog=BACKLOG))
         for sock in tls_sockets:
             self._servers.append(
                 await self.loop.create_server(
-                    self._make, sock=sock, backlog=BACKLOG, ssl=self.tls,
+                    self.new_listener, sock=sock, backlog=BACKLOG, ssl=self.tls,
                     ssl_handshake_timeout=HANDSHAKE_TIMEOUT, ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
                 )
             )  # fmt: skip

@@ -60,6 +60,11 @@ class Transfer:
         return waiting > MEMORY_MAX or self._budget.exhausted or (self._file is not None and waiting >= SLICE)
 
     @property
+    def holds(self) -> bool:
+        """It occupies memory that was counted, or a file."""
+        return self._counted > 0 or self._file is not None
+
+    @property
     def unwritten(self) -> bool:
         """The message is in a file, but not all of it."""
         return self._file is not None and self.collector.held > 0

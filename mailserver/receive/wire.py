@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from aiosmtpd.smtp import SMTP
 
 from mailserver import reply
+from mailserver.receive.lines import LINE_MAX, recall
 from mailserver.receive.session import ClientSession, Transaction
 from mailserver.reply import Reply
 
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
 
 logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's logger: our events say all of it, once
 
-COMMAND_MAX = 510  # octets without CRLF, RFC 5321 4.5.3.1.4
-LINE_MAX = 12_288  # longest line of all, an authentication response (RFC 4954 4)
-EXTENDED_MAX = {
-    "MAIL": 510 + 26 + 17 + 10 + 500 + 9 + 107,  # RFC 1870, 6152, 6531, 4954, 3461 each add to it
-    "RCPT": 510 + 28 + 507,  # RFC 3461 5.1
-    "AUTH": LINE_MAX,
-}
 BUFFER_MAX = 65_536  # octets kept unread while busy; then the client is not read from
 COMMANDS_PER_TURN = 500  # then other sessions get their turn
 LINGER = 30.0  # seconds a closing connection has to take our last reply
@@ -108,127 +102,109 @@ class Wire(SMTP):
         if not self._busy:
             self._resume()
 
-    # ---- the push parser ----------------------------------------------------------------------------------------
+    # ---- the push parser --------------------------------------------------------------------------------------
     def _run(self, data: bytes, answer: Reply | None = None) -> None:
         """Work on ``data`` until it is used up or waiting is needed; ``answer`` is a reply that came late."""
-        out: list[bytes] = []
-        position, size, turns = 0, len(data), COMMANDS_PER_TURN
+        wire, position, size, turns = b"", 0, len(data), COMMANDS_PER_TURN
         self._buffer = b""
         while True:
             if answer is not None:
-                out.append(answer.wire)
+                wire += answer.wire
                 if answer.code >= 400 or answer.close:
-                    self._judge(answer, out)
+                    wire += self._judge(answer)
                 answer = None
             if position >= size or self._busy or self._choked:
                 break
             mode = self._mode
             if mode <= LOGIN:
-                end = data.find(b"\n", position)
-                if end < 0:
+                end = data.find(b"\n", position) + 1
+                if not end:
                     break
                 turns -= 1
                 if turns < 0:
                     self._yield()
                     break
-                line = data[position:end]
-                position = end + 1
-                answer = self._line(line)
+                answer = self._command(data[position : end - 1])
+                position = end
             elif mode >= DATA:
                 position, answer = self._received(data, position)
             elif mode == SKIP:
-                position = data.find(b"\n", position) + 1 or size
-                if data[position - 1 : position] == b"\n":
-                    self._mode = COMMAND
-                    answer = self._too_long()
+                position, answer = self._skip(data, position)
             elif mode == CLOSED:
                 position = size
             else:
                 break  # the handshake begins when the reply has left
-        self._flush(out, data[position:] if position < size else b"")
+        self._settle(wire, data[position:] if position < size else b"")
 
-    def _flush(self, out: list[bytes], rest: bytes) -> None:
-        """One write for everything; then what the mode wants."""
+    def _settle(self, wire: bytes, rest: bytes) -> None:
+        """One write for all replies; then the deadline, and what the mode wants."""
         service, mode = self._service, self._mode
-        transport = self.transport
-        if transport is None:
+        if self.transport is None:
             return
-        if mode == HANDSHAKE and rest and out:
-            out[-1] = reply.NO_PIPELINED_TLS.wire
+        if mode == HANDSHAKE and rest:
+            wire = wire[: -len(reply.START_TLS.wire)] + reply.NO_PIPELINED_TLS.wire
             mode = self._mode = CLOSED
             self.reason = "injection"
-        if out:
-            wire = out[0] if len(out) == 1 else b"".join(out)
+        if wire:
             self.octets_out += len(wire)
-            transport.write(wire)
-            self.deadline = service.clock + service.idle_timeout
-        if mode >= DATA:
-            self.deadline = service.clock + service.data_timeout
+            self.transport.write(wire)
         if self._busy:
             self.deadline = FOREVER
-        elif len(rest) > LINE_MAX and mode <= LOGIN and b"\n" not in rest:
-            self._mode, rest = SKIP, b""
-        elif mode == CLOSED or (self._ended and not rest):
+        elif mode >= DATA:
+            self.deadline = service.clock + service.data_timeout
+        elif wire:
+            self.deadline = service.clock + service.idle_timeout
+        if rest or self._ended or service.draining or mode >= SKIP:
+            self._settle_rest(mode, rest)
+
+    def _settle_rest(self, mode: int, rest: bytes) -> None:
+        if self._busy:
+            self._buffer = rest
+            if len(rest) > BUFFER_MAX:
+                self._pause()
+        elif mode == CLOSED or (self._ended and b"\n" not in rest):
             self._close()
-            return
-        elif service.draining and self.idle:
-            self.say_and_close(reply.SHUTTING_DOWN, "shutdown")
-            return
         elif mode == HANDSHAKE:
             self._handshake()
-        self._buffer = rest
+        elif self._service.draining and self.idle:
+            self.say_and_close(reply.SHUTTING_DOWN, "shutdown")
+        elif len(rest) > LINE_MAX and mode <= LOGIN and b"\n" not in rest:
+            self._mode = SKIP
+        else:
+            self._buffer = rest
 
-    def _line(self, line: bytes) -> Reply | None:
+    def _command(self, octets: bytes) -> Reply | None:
         """One line without its LF."""
-        if line[-1:] != b"\r":
-            return self._too_long() if len(line) > LINE_MAX else reply.BARE_LINE_END
         if self._mode == LOGIN:
-            return self._login_line(line[:-1])
-        try:
-            text = line[:-1].decode("ascii")
-        except UnicodeDecodeError:
-            return self._international(line[:-1])
-        verb, _, argument = text.partition(" ")
-        method = self.verbs.get(verb)
-        if method is None or len(line) > COMMAND_MAX or not text.isprintable():
-            return self._unusual(verb.upper(), argument, text)
-        return self._call(method, argument, text)
-
-    def _unusual(self, verb: str, argument: str, text: str) -> Reply | None:
-        """Lower case, too long, not printable or unknown."""
-        if len(text.encode()) > EXTENDED_MAX.get(verb, COMMAND_MAX):
-            return self._too_long()
-        if any(c < " " or c == "\x7f" for c in text):
-            return reply.BARE_LINE_END if "\r" in text else reply.BAD_OCTETS
-        method = self.verbs.get(verb)
+            if len(octets) > LINE_MAX + 1:
+                return self._too_long()
+            return self._login_line(octets[:-1]) if octets[-1:] == b"\r" else reply.BARE_LINE_END
+        line = recall(octets)
+        self.command = line.text
+        if line.fault is not None:
+            return line.fault
+        method = self.verbs.get(line.verb)
         if method is None:
-            self.command = text
-            return reply.NOT_HTTP if verb in _FOREIGN else reply.UNKNOWN_COMMAND
-        return self._call(method, argument, text)
-
-    def _international(self, line: bytes) -> Reply | None:
-        """Only addresses may be outside ASCII (RFC 6531 3.3); whether they may here is decided there."""
+            return reply.NOT_HTTP if line.verb in _FOREIGN else reply.UNKNOWN_COMMAND
         try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError:
-            return reply.BAD_OCTETS
-        verb, _, argument = text.partition(" ")
-        verb = verb.upper()
-        return self._unusual(verb, argument, text) if verb in ("MAIL", "RCPT", "VRFY") else reply.BAD_OCTETS
-
-    def _call(self, method: Verb, argument: str, text: str) -> Reply | None:
-        self.command = text
-        try:
-            return method(self, argument)
-        except Exception as error:  # noqa: BLE001 - our bug: the client is told to try later, the session goes on
+            return method(self, line.argument)
+        except Exception as error:  # our bug: the client is told to try later, and the session goes on
             return self._service.bug(error, self)
 
     def _received(self, data: bytes, position: int) -> tuple[int, Reply | None]:
         try:
             return self._content(data, position)
-        except Exception as error:  # noqa: BLE001 - as in _call; where the message ends is unknown now
+        except Exception as error:  # as in _command; but where the message ends is unknown now
             self._mode, self.reason = CLOSED, "bug"
             return len(data), self._service.bug(error, self)
+
+    def _skip(self, data: bytes, position: int) -> tuple[int, Reply | None]:
+        """Within a line that is too long."""
+        end = data.find(b"\n", position) + 1
+        if not end:
+            return len(data), None
+        self._mode = COMMAND
+        return end, self._too_long()
 
     def _too_long(self) -> Reply:
         if self._exchange is None:
@@ -236,20 +212,21 @@ class Wire(SMTP):
         self._mode, self._exchange = COMMAND, None
         return reply.AUTH_LINE_TOO_LONG
 
-    def _judge(self, answer: Reply, out: list[bytes]) -> None:
-        """A refusal, or the last reply of this session."""
+    def _judge(self, answer: Reply) -> bytes:
+        """A refusal, or the last reply of this session; what has to be said in addition."""
         session = self.session
         if answer.code >= 400:
             self._service.refused(self, answer)
             session.errors += answer.code >= 500
-            if session.errors >= self._service.limits.errors and not answer.close:
-                answer = reply.TOO_MANY_ERRORS
-                out.append(answer.wire)
-                self.reason = "errors"
-            elif answer.close:
+            if answer.close:
                 self.reason = "refused"
+            elif session.errors >= self._service.limits.errors:
+                self.reason = "errors"
+                self._mode = CLOSED
+                return reply.TOO_MANY_ERRORS.wire
         if answer.close:
             self._mode = CLOSED
+        return b""
 
     # ---- waiting ------------------------------------------------------------------------------------------------
     _awaited: asyncio.Future[Any] | None = None  # the loop itself holds its tasks weakly

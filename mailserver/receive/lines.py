@@ -1,0 +1,70 @@
+"""A command line's octets → verb and argument (RFC 5321 4.1.1, 4.5.3.1.4), or what is wrong with them. Pure."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from mailserver import reply
+from mailserver.reply import Reply
+
+COMMAND_MAX = 510  # octets without CRLF, RFC 5321 4.5.3.1.4
+LINE_MAX = 12_288  # longest line of all, an authentication response (RFC 4954 4)
+EXTENDED_MAX = {
+    "MAIL": 510 + 26 + 17 + 10 + 500 + 9 + 107,  # RFC 1870, 6152, 6531, 4954, 3461 each add to it
+    "RCPT": 510 + 28 + 507,  # RFC 3461 5.1
+    "AUTH": LINE_MAX,
+}
+_REMEMBERED_MAX = 200  # octets of a line worth remembering
+
+
+class Line(NamedTuple):
+    """``verb`` in upper case; ``text`` the whole line, for events; ``fault`` the reply when it is no command."""
+
+    verb: str
+    argument: str
+    text: str
+    fault: Reply | None = None
+
+
+def understand(line: bytes) -> Line:
+    """One line without its LF, so it must end with CR."""
+    text = line.decode("utf-8", "replace")
+    verb, _, argument = text.rstrip("\r").partition(" ")
+    verb = verb.upper()
+    fault = _fault(line, verb)
+    if fault is not None:
+        return Line("", "", "", fault)
+    return Line(verb, argument, text[:-1])
+
+
+def _fault(line: bytes, verb: str) -> Reply | None:
+    if len(line) - 1 > EXTENDED_MAX.get(verb, COMMAND_MAX):
+        return reply.LINE_TOO_LONG
+    if line.find(b"\r") != len(line) - 1:
+        return reply.BARE_LINE_END
+    content = line[:-1]
+    if any(octet < 32 or octet == 127 for octet in content):
+        return reply.BAD_OCTETS
+    if content.isascii():
+        return None
+    # Only addresses may be outside ASCII (RFC 6531 3.3); whether they may in this transaction is decided there.
+    return None if verb in ("MAIL", "RCPT", "VRFY") and _is_utf8(content) else reply.BAD_OCTETS
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_remembered = lru_cache(maxsize=2048)(understand)
+
+
+def recall(line: bytes) -> Line:
+    """``understand``, remembering short lines; those that may hold a password ("AUTH …") are never kept."""
+    if len(line) > _REMEMBERED_MAX or line[:1] in b"aA":
+        return understand(line)
+    return _remembered(line)
