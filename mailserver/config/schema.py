@@ -1,7 +1,9 @@
-"""Every configuration key with its type, default and meaning: the one source of validation and documentation.
+"""Every configuration key with its type, default and meaning: the one source of validation and
+documentation.
 
-The models are frozen; a running server holds one ``Config`` and swaps it whole at reload. ``description`` is what
-``mailserver config describe`` and docs/configuration.md print. Sizes are octets, times seconds, once parsed.
+The models are frozen; a running server holds one ``Config`` and swaps it whole at reload. ``description``
+is what ``mailserver config describe`` and docs/configuration.md print. Sizes are octets, times seconds,
+once parsed.
 """
 
 from __future__ import annotations
@@ -9,11 +11,13 @@ from __future__ import annotations
 import ipaddress
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mailserver.config.units import Duration, Listen, Size, SocketAddress
+from mailserver.config.units import Duration, Listen, OneOrMore, Size, SocketAddress
+
+Listens = Annotated[tuple[Listen, ...], OneOrMore]
 
 
 class Section(BaseModel):
@@ -26,11 +30,13 @@ class Smtp(Section):
     """Mail from other servers (port 25)."""
 
     enabled: bool = Field(default=True, description="Whether these listeners are opened at all.")
-    listen: tuple[Listen, ...] = Field(
-        default=(SocketAddress("127.0.0.1", 2525),), description="Addresses to listen on; STARTTLS is offered."
+    listen: Listens = Field(
+        default=(SocketAddress("127.0.0.1", 2525),),
+        description="Addresses to listen on; STARTTLS is offered.",
     )
     check_sender_domain: bool = Field(
-        default=False, description="Refuse senders whose domain has neither MX nor address (550 5.1.8), or a null MX."
+        default=False,
+        description="Refuse senders whose domain has neither MX nor address (550 5.1.8), or a null MX.",
     )
 
 
@@ -38,23 +44,23 @@ class Submission(Section):
     """Mail from our users, who log in (587 with STARTTLS, 465 with TLS from the start)."""
 
     enabled: bool = Field(default=True, description="Whether these listeners are opened at all.")
-    listen: tuple[Listen, ...] = Field(default=(), description="Addresses with STARTTLS.")
-    listen_tls: tuple[Listen, ...] = Field(default=(), description="Addresses with TLS from the first octet.")
+    listen: Listens = Field(default=(), description="Addresses with STARTTLS.")
+    listen_tls: Listens = Field(default=(), description="Addresses with TLS from the first octet.")
 
 
 class Lmtp(Section):
     """Mail handed over by another MTA (RFC 2033)."""
 
     enabled: bool = Field(default=True, description="Whether these listeners are opened at all.")
-    listen: tuple[Listen, ...] = Field(default=(), description="Addresses to listen on; never port 25.")
+    listen: Listens = Field(default=(), description="Addresses to listen on; never port 25.")
 
 
 class Pop3(Section):
     """Mailboxes served to users (110 with STLS, 995 with TLS from the start)."""
 
     enabled: bool = Field(default=True, description="Whether these listeners are opened at all.")
-    listen: tuple[Listen, ...] = Field(default=(SocketAddress("127.0.0.1", 2110),), description="Addresses with STLS.")
-    listen_tls: tuple[Listen, ...] = Field(default=(), description="Addresses with TLS from the first octet.")
+    listen: Listens = Field(default=(SocketAddress("127.0.0.1", 2110),), description="Addresses with STLS.")
+    listen_tls: Listens = Field(default=(), description="Addresses with TLS from the first octet.")
     allow_plaintext_login: bool = Field(
         default=False, description="Allow passwords without TLS from anywhere; loopback clients always may."
     )
@@ -70,52 +76,86 @@ class Tls(Section):
 class Dns(Section):
     """Name look-ups for delivery."""
 
-    servers: tuple[Listen, ...] = Field(default=(), description="Resolvers to ask; none means the system's.")
+    servers: Listens = Field(default=(), description="Resolvers to ask; none means the system's.")
     timeout: Duration = Field(default=5.0, description="How long one query may take.")
 
 
 class Limits(Section):
     """Bounds that keep memory, connections and disk in hand."""
 
-    message_size: Size = Field(default=50 << 20, description="Largest message accepted; what EHLO's SIZE announces.")
-    idle_timeout: Duration = Field(default=300.0, description="Silence of a client before 421 (RFC 5321 4.5.3.2.7: 5 minutes).")
-    data_timeout: Duration = Field(default=180.0, description="Silence within DATA (RFC 5321 4.5.3.2.5: 3 minutes).")
-    connections: int = Field(default=10_000, ge=1, description="Open connections per service, all clients together.")
-    connections_per_address: int = Field(default=1_000, ge=1, description="Open connections per service from one client address.")
-    recipients: int = Field(default=1_000, ge=100, description="Recipients of one message (RFC 5321 4.5.3.1.8: at least 100).")
+    message_size: Size = Field(
+        default=50 << 20, description="Largest message accepted; what EHLO's SIZE announces."
+    )
+    idle_timeout: Duration = Field(
+        default=300.0, description="Silence of a client before 421 (RFC 5321 4.5.3.2.7: 5 minutes)."
+    )
+    data_timeout: Duration = Field(
+        default=180.0, description="Silence within DATA (RFC 5321 4.5.3.2.5: 3 minutes)."
+    )
+    connections: int = Field(
+        default=10_000, ge=1, description="Open connections per service, all clients together."
+    )
+    connections_per_address: int = Field(
+        default=1_000, ge=1, description="Open connections per service from one client address."
+    )
+    recipients: int = Field(
+        default=1_000, ge=100, description="Recipients of one message (RFC 5321 4.5.3.1.8: at least 100)."
+    )
     errors: int = Field(default=20, ge=1, description="Refused commands before a session is ended with 421.")
-    messages_per_session: int = Field(default=10_000, ge=1, description="Messages one connection may send before 421.")
+    messages_per_session: int = Field(
+        default=10_000, ge=1, description="Messages one connection may send before 421."
+    )
     body_memory: Size = Field(
         default=32 << 20, description="Memory for all messages being received; beyond it they stream to disk."
     )
-    index_memory: Size = Field(default=64 << 20, description="Memory for mailbox indexes; the least recently used leave first.")
-    disk_reserve: Size = Field(default=64 << 20, description="Free space below which MAIL is answered 452 4.3.1.")
-    received_hops: int = Field(default=100, ge=10, description="Received headers before a message is taken for a loop (5.4.6).")
+    index_memory: Size = Field(
+        default=64 << 20, description="Memory for mailbox indexes; the least recently used leave first."
+    )
+    disk_reserve: Size = Field(
+        default=64 << 20, description="Free space below which MAIL is answered 452 4.3.1."
+    )
+    received_hops: int = Field(
+        default=100, ge=10, description="Received headers before a message is taken for a loop (5.4.6)."
+    )
 
 
 class Queue(Section):
     """Mail that still has somewhere to go."""
 
-    retry: tuple[Duration, ...] = Field(
+    retry: Annotated[tuple[Duration, ...], OneOrMore] = Field(
         default=(300.0, 900.0, 3600.0, 10800.0), min_length=1,
         description="Waits between attempts; the last repeats. One value may stand alone.",
     )  # fmt: skip
     jitter: float = Field(default=0.1, ge=0, le=0.5, description="Random part of each wait, as a fraction.")
     max_age: Duration = Field(default=432_000.0, description="Age at which undelivered mail bounces.")
-    delay_warning: Duration = Field(default=14_400.0, description="Age at which the sender is told of the delay; 0 = never.")
-    concurrency: int = Field(default=100, ge=1, description="Deliveries under way at once, all destinations together.")
-    concurrency_per_destination: int = Field(default=20, ge=1, description="Deliveries under way at once to one destination.")
+    delay_warning: Duration = Field(
+        default=14_400.0, description="Age at which the sender is told of the delay; 0 = never."
+    )
+    concurrency: int = Field(
+        default=100, ge=1, description="Deliveries under way at once, all destinations together."
+    )
+    concurrency_per_destination: int = Field(
+        default=20, ge=1, description="Deliveries under way at once to one destination."
+    )
     recipients_per_transaction: int = Field(default=100, ge=1, description="RCPTs sent in one transaction.")
-    keep_connection: Duration = Field(default=5.0, description="How long an idle connection is kept for the next message.")
-    connect_timeout: Duration = Field(default=30.0, description="How long a TCP connection may take to one address.")
+    keep_connection: Duration = Field(
+        default=5.0, description="How long an idle connection is kept for the next message."
+    )
+    connect_timeout: Duration = Field(
+        default=30.0, description="How long a TCP connection may take to one address."
+    )
 
 
 class Log(Section):
     """Where events are written."""
 
-    format: Literal["text", "json"] = Field(default="text", description="One line per event, for people or for programs.")
+    format: Literal["text", "json"] = Field(
+        default="text", description="One line per event, for people or for programs."
+    )
     target: str = Field(default="stderr", description='"stderr", or a file (relative to data_dir).')
-    level: Literal["info", "warning", "error"] = Field(default="info", description="Least serious event written.")
+    level: Literal["info", "warning", "error"] = Field(
+        default="info", description="Least serious event written."
+    )
     max_size: Size = Field(default=10 << 20, description="Size at which a log file is rotated.")
     keep: int = Field(default=5, ge=1, description="Rotated files kept beside the current one.")
 
@@ -135,16 +175,21 @@ class RelayRule(Section):
 class Domain(Section):
     """One of our domains."""
 
-    catch_all: str | None = Field(default=None, description="Mailbox or address for local parts that nothing else matches.")
-    aliases: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="Local part → one or several addresses; a bare name is of this domain."
+    catch_all: str | None = Field(
+        default=None, description="Mailbox or address for local parts that nothing else matches."
+    )
+    aliases: dict[str, Annotated[tuple[str, ...], OneOrMore]] = Field(
+        default_factory=dict,
+        description="Local part → one or several addresses; a bare name is of this domain.",
     )
 
 
 class User(Section):
     """One account; its address is the table's name."""
 
-    password: str = Field(description="A hash that `mailserver user hash` prints; {PLAIN}… is accepted with a warning.")
+    password: str = Field(
+        description="A hash that `mailserver user hash` prints; {PLAIN}… is accepted with a warning."
+    )
 
 
 class Config(Section):
@@ -153,12 +198,16 @@ class Config(Section):
     hostname: str = Field(
         default_factory=socket.gethostname, description="Our name in greetings, EHLO and Received headers."
     )
-    data_dir: Path = Field(default=Path("data"), description="Everything we keep; relative to the configuration file.")
+    data_dir: Path = Field(
+        default=Path("data"), description="Everything we keep; relative to the configuration file."
+    )
     postmaster: str | None = Field(
-        default=None, description="Mailbox for role addresses (postmaster, abuse, …); the first account where absent."
+        default=None,
+        description="Mailbox for role addresses (postmaster, abuse, …); the first account where absent.",
     )
     run_as: str | None = Field(
-        default=None, description="User to become after binding, when started as root; required then, refused to be root."
+        default=None,
+        description="User to become after binding, when started as root; required then, refused to be root.",
     )
     smtp: Smtp = Smtp()
     submission: Submission = Submission()
@@ -169,10 +218,12 @@ class Config(Section):
     limits: Limits = Limits()
     queue: Queue = Queue()
     log: Log = Log()
-    relay: tuple[RelayRule, ...] = Field(default=(), description="Who may connect and relay; first match wins, default accept.")
+    relay: tuple[RelayRule, ...] = Field(
+        default=(), description="Who may connect and relay; first match wins, default accept."
+    )
     routes: dict[str, str] = Field(
         default_factory=dict,
-        description='Where mail for a domain goes instead of its MX: smtp://, smtps://, lmtp://; "*" is a smart host.',
+        description='Where mail goes instead of the MX: smtp://, smtps://, lmtp://; "*" = the rest.',
     )
     domains: dict[str, Domain] = Field(default_factory=dict, description="Our domains.")
     users: dict[str, User] = Field(default_factory=dict, description="Accounts kept in this file.")
@@ -180,7 +231,5 @@ class Config(Section):
     def faces_network(self) -> bool:
         """Whether any listener can be reached from another machine, or has a port that needs a privilege."""
         sections = (self.smtp, self.submission, self.lmtp, self.pop3)
-        addresses = [
-            a for s in sections if s.enabled for a in (*s.listen, *getattr(s, "listen_tls", ()))
-        ]
+        addresses = [a for s in sections if s.enabled for a in (*s.listen, *getattr(s, "listen_tls", ()))]
         return any(not ipaddress.ip_address(a.host).is_loopback or 0 < a.port < 1024 for a in addresses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from typing import Annotated, Any, NamedTuple
 
@@ -28,8 +29,8 @@ def parse_size(value: Any) -> int:
 def parse_duration(value: Any) -> float:
     """``"5m"``, ``"1h30m"``, ``"5d"``, ``30`` → seconds."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if value < 0:
-            raise ValueError("a time cannot be negative")
+        if value < 0 or not math.isfinite(value):
+            raise ValueError("a time cannot be negative or endless")
         return float(value)
     if isinstance(value, str):
         text = value.strip().replace(" ", "")
@@ -50,12 +51,13 @@ class SocketAddress(NamedTuple):
 
 
 def parse_socket_address(value: Any) -> SocketAddress:
-    """``"127.0.0.1:25"``, ``"[::]:25"``, ``"*:25"`` (= ``0.0.0.0:25``) → SocketAddress. IP addresses only, port 0–65535."""
+    """``"127.0.0.1:25"``, ``"[::]:25"``, ``"*:25"`` (= ``0.0.0.0:25``) → SocketAddress. IP addresses only,
+    port 0–65535."""
     if isinstance(value, SocketAddress):
         return value
     hint = 'an address is written like "127.0.0.1:2525" or "[::1]:2525"'
     if not isinstance(value, str):
-        raise ValueError(hint)
+        raise ValueError(hint)  # noqa: TRY004 - pydantic collects ValueErrors
     host, colon, port = value.strip().rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError(hint)
@@ -70,6 +72,12 @@ def parse_socket_address(value: Any) -> SocketAddress:
         raise ValueError(hint) from None
 
 
+def one_or_more(value: Any) -> Any:
+    """One value alone stands for a list of one: ``retry = "5m"``."""
+    return (value,) if isinstance(value, (str, int, float)) else value
+
+
 Size = Annotated[int, BeforeValidator(parse_size)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 Listen = Annotated[SocketAddress, BeforeValidator(parse_socket_address)]
+OneOrMore = BeforeValidator(one_or_more)

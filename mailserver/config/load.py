@@ -1,0 +1,119 @@
+"""The configuration file → one frozen Config, or all of its faults at once.
+
+``parse`` is pure: text in, settings out; what it has to know about the disk and the database are arguments.
+``load`` reads the file for it. Relative paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from mailserver.config import lines, semantics
+from mailserver.config.faults import ConfigError, Fault
+from mailserver.config.recipients import Known
+from mailserver.config.schema import Config
+from mailserver.config.shape import Finding, shaped
+from mailserver.config.toml_fault import tree
+
+
+class Loaded(NamedTuple):
+    """``sources[i]`` says where relay rule i stands: ``config.toml:12 [[relay]] 10.0.0.0/8``."""
+
+    config: Config
+    warnings: tuple[Fault, ...]
+    sources: tuple[str, ...]
+
+    def relay_rules(self) -> list[tuple[str, str, str]]:
+        """What RelayTable.compile takes."""
+        return [(r.from_, r.action, s) for r, s in zip(self.config.relay, self.sources, strict=True)]
+
+
+def load(path: Path, known: Callable[[Config], Known] | None = None) -> Loaded:
+    """Read and check ``path``. ``known`` tells, given the settings, who lives in the database besides;
+    without it names that nobody in the file has are warnings. Blocking. Raises ConfigError with every
+    fault."""
+    name = str(path)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        fault = Fault(
+            name, 1, "file", "there is no such file", "name one with -c, or start from the sample config.toml"
+        )
+        raise ConfigError([fault]) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError([Fault(name, line, "file", "not UTF-8 text", "save it as UTF-8")]) from None
+    except OSError as error:
+        right = "make it a file that the server's user may read"
+        raise ConfigError([Fault(name, 1, "file", f"cannot be read ({error.strerror})", right)]) from None
+    return parse(text, name, base=Path(os.path.abspath(path)).parent, known=known, unreadable=_unreadable)
+
+
+def _unreadable(path: Path) -> str | None:
+    """Why a file cannot be read, in a word, or None."""
+    try:
+        with path.open("rb"):
+            return None
+    except OSError as error:
+        return (error.strerror or "unknown error").lower()
+
+
+def parse(
+    text: str,
+    filename: str,
+    *,
+    base: Path = Path(),
+    known: Callable[[Config], Known] | None = None,
+    unreadable: Callable[[Path], str | None] = lambda path: None,  # noqa: ARG005 - nothing is asked of the disk
+) -> Loaded:
+    """``text`` → settings. ``base`` is what relative paths start from. Raises ConfigError with every
+    fault."""
+    text = text.removeprefix("\ufeff")
+    parsed = tree(text, filename)
+    if isinstance(parsed, Fault):
+        raise ConfigError([parsed])
+    where = lines.locate(text)
+    config, findings = shaped(parsed)
+    misshapen = [finding.path for finding in findings]
+    if config is not None:
+        whole = _absolute(config, base)
+        meant = semantics.check(
+            config, known=known(whole) if known else None, unreadable=lambda path: unreadable(base / path)
+        )
+        findings += [
+            finding for finding in meant if not any(_touch(finding.path, path) for path in misshapen)
+        ]
+    faults = [_at_line(f, where, filename) for f in findings if not f.warning]
+    warnings = sorted((_at_line(f, where, filename) for f in findings if f.warning), key=lambda f: f.line)
+    if faults or config is None:
+        raise ConfigError(faults, warnings)
+    return Loaded(_absolute(config, base), tuple(warnings), _sources(config, where, filename))
+
+
+def _touch(one: lines.Path, other: lines.Path) -> bool:
+    """Whether one path leads through the other: what has no right shape is not judged for its meaning."""
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
+
+
+def _at_line(finding: Finding, where: dict[lines.Path, int], filename: str) -> Fault:
+    key = lines.dotted(finding.path)
+    return Fault(filename, lines.line_of(where, finding.path), key, finding.wrong, finding.right)
+
+
+def _sources(config: Config, where: dict[lines.Path, int], filename: str) -> tuple[str, ...]:
+    name = os.path.basename(filename)
+    return tuple(
+        f"{name}:{lines.line_of(where, ('relay', n))} [[relay]] {rule.from_}"
+        for n, rule in enumerate(config.relay)
+    )
+
+
+def _absolute(config: Config, base: Path) -> Config:
+    tls = config.tls
+    files = {name: base / path for name in ("certificate", "key") if (path := getattr(tls, name)) is not None}
+    update = {"data_dir": base / config.data_dir, "tls": tls.model_copy(update=files)}
+    return config.model_copy(update=update)
