@@ -1,4 +1,4 @@
-"""The zones of tests/dns serve here too. Tests run on uvloop; those marked ``both_loops`` on asyncio's loop as well."""
+"""The zones of tests/dns serve here too. Tests run on uvloop; if marked ``both_loops``, on asyncio's too."""
 
 from __future__ import annotations
 

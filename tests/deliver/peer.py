@@ -1,8 +1,8 @@
 """A scripted SMTP or LMTP server: the dialog is data.
 
-``script``: what is said to "GREETING", a verb, or "." (the end of DATA): a reply without CRLF, or a list of them
-used up one by one, the last for ever. "RCPT" may also be a dict from address to reply. DROP hangs up instead,
-SILENT says nothing ever after; "DATA-DROP" in place of 354 takes some content and hangs up.
+``script``: what is said to "GREETING", a verb, or "." (the end of DATA): a reply without CRLF, or a list of
+them used up one by one, the last for ever. "RCPT" may also be a dict from address to reply. DROP hangs up
+instead, SILENT says nothing ever after; "DATA-DROP" in place of 354 takes some content and hangs up.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Conversation(asyncio.Protocol):
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.buffer = b""
-        self.in_data = self.mute = False
+        self.in_data = self.mute = self.switching = False
         self.encrypted = peer.implicit_tls
         self.current: Transaction | None = None
         self.accepted: list[str] = []
@@ -110,6 +110,8 @@ class Conversation(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.buffer += data
         commands = 0
+        if self.switching:
+            return  # TLS is on already, only we do not have its transport yet
         while not self.transport.is_closing():
             if self.in_data:
                 if not self.end_of_data():
@@ -180,7 +182,10 @@ class Conversation(asyncio.Protocol):
                 return
             loop = asyncio.get_running_loop()
             self.encrypted = True
+            self.switching = True
             self.transport = await loop.start_tls(self.transport, self, self.peer.tls, server_side=True)
+            self.switching = False
+            self.data_received(b"")
         except OSError:
             pass
 

@@ -17,7 +17,7 @@ LABEL = "a-label-nearly-as-long-as-labels-may-be-to-fill-the-space"
 BIG = [(n, f"mx{n:02}-{LABEL}.x{n:02}-{LABEL}.y{n:02}-{LABEL}.t{n:02}.test") for n in range(45)]
 
 ZONE: dict[str, Any] = {
-    "a.test": {"MX": [(10, "mx1.a.test"), (20, "mx2.a.test")]},
+    "a.test": {"MX": [(10, "mx1.a.test"), (20, "MX2.a.test.")]},
     "mx1.a.test": {"A": ["192.0.2.1"], "AAAA": ["2001:db8::1"]},
     "mx2.a.test": {"A": ["192.0.2.2", "192.0.2.3"]},
     "null.test": {"MX": [(0, ".")]},

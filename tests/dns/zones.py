@@ -27,7 +27,7 @@ class DictResolver:
         self.asked: Counter[str] = Counter()
 
     async def mx(self, domain: str) -> tuple[MX, ...]:
-        return tuple(MX(p, h.rstrip(".") or ".") for p, h in self._find(domain, "MX"))
+        return tuple(MX(p, h.rstrip(".").lower() or ".") for p, h in self._find(domain, "MX"))
 
     async def addresses(self, host: str) -> tuple[str, ...]:
         if host == "localhost":
