@@ -110,7 +110,7 @@ async def _open(session: Session, mailbox: str) -> bytes:
     except OSError as fault:
         service.emit(events.Problem("pop3", f"mailbox {mailbox} cannot be opened: {fault}"))
         raise Refused("[SYS/TEMP] the mailbox cannot be opened now") from None
-    maildrop = Maildrop(mailbox, snapshot)
+    maildrop = Maildrop(mailbox, service.mailboxes.directory(mailbox), snapshot)
     if session.lost:
         maildrop.close()
         return b""

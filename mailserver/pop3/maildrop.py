@@ -18,10 +18,13 @@ _PART = 8192  # entries per part of a listing: about 1 ms of work and 100 to 400
 class Maildrop:
     """Numbers are those of RFC 1939: from 1, fixed for the session."""
 
-    __slots__ = ("_deleted", "_entries", "_octets", "_snapshot", "last", "mailbox", "removed", "retrieved")
+    __slots__ = (
+        "_deleted", "_entries", "_octets", "_snapshot", "folder", "last", "mailbox", "removed", "retrieved",
+    )  # fmt: skip
 
-    def __init__(self, mailbox: str, snapshot: Snapshot) -> None:
+    def __init__(self, mailbox: str, folder: str, snapshot: Snapshot) -> None:
         self.mailbox = mailbox
+        self.folder = folder  # the Maildir's path
         self.last = 0  # the highest number accessed (RFC 1460, LAST)
         self.retrieved = 0
         self.removed = 0

@@ -121,7 +121,8 @@ class Pop3Service:
             session.hang_up("shutdown")
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await asyncio.sleep(0)  # let the connections be lost
+        if self._sessions:
+            await self._wait_for_change(1.0)  # closing takes the loop a turn or two
         if self._clock is not None:
             self._clock.cancel()
 

@@ -16,7 +16,7 @@ import asyncio
 import ssl
 import traceback
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mailserver import events
 from mailserver.pop3 import authorization, transaction
@@ -78,14 +78,13 @@ class Session(asyncio.Protocol):
 
     # ---- called by the loop --------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
         greeting = self.service.admit(self)
         if greeting is None:
             self._lost = True  # refused: never counted, so never forgotten
-            transport.close()
+            self.transport.close()
         else:
-            transport.write(greeting)
+            self.transport.write(greeting)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailserver.pop3 import protocol
@@ -78,6 +78,7 @@ def test_an_endless_line_is_refused_without_waiting_for_its_end() -> None:
     assert reader.pending == 0
 
 
+@settings(max_examples=60)
 @given(octets)
 def test_any_input_gives_the_same_commands_whole_and_octet_by_octet(data: bytes) -> None:
     assert read([data]) == read([data[i : i + 1] for i in range(len(data))])
@@ -105,5 +106,13 @@ def test_capa_tells_what_is_possible_now() -> None:
     assert not [x for x in clear if x.startswith(b"SASL")]
     safe = capabilities(("PLAIN", "LOGIN"), login=True, stls=False).split(b"\r\n")
     assert b"STLS" not in safe
-    assert {b"TOP", b"UIDL", b"USER", b"SASL PLAIN LOGIN", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING"} <= set(safe)
+    assert {
+        b"TOP",
+        b"UIDL",
+        b"USER",
+        b"SASL PLAIN LOGIN",
+        b"RESP-CODES",
+        b"AUTH-RESP-CODE",
+        b"PIPELINING",
+    } <= set(safe)
     assert safe[-2:] == [b".", b""]

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from mailserver.pop3.stuffing import Stuffing, dot_stuff
 
-messages = st.lists(st.sampled_from([b"\n", b"\n", b"\r\n", b"\r", b".", b"..", b"a", b"Subject: x"]), max_size=40).map(
-    b"".join
-)
+messages = st.lists(
+    st.sampled_from([b"\n", b"\n", b"\r\n", b"\r", b".", b"..", b"a", b"Subject: x"]), max_size=40
+).map(b"".join)
 
 
 def unstuff(wire: bytes) -> list[bytes]:
@@ -34,9 +34,17 @@ def unstuff(wire: bytes) -> list[bytes]:
         (b"a: b\n\n\n.\n\n", 2, b"a: b\r\n\r\n\r\n..\r\n"),
         (b"\nbody\nmore\n", 1, b"\r\nbody\r\n"),  # no header at all
         (b"only: header\n", 0, b"only: header\r\n"),
-        (b"a: b\r\n\r\n.c\r\nd\r\n", None, b"a: b\r\n\r\n..c\r\nd\r\n"),  # stored with CRLF by another program
+        (
+            b"a: b\r\n\r\n.c\r\nd\r\n",
+            None,
+            b"a: b\r\n\r\n..c\r\nd\r\n",
+        ),  # stored with CRLF by another program
         (b"a: b\r\n\r\n1\r\n2\r\n", 1, b"a: b\r\n\r\n1\r\n"),
-        (b"a: b\n\nbare\r\nCR kept\n", None, b"a: b\r\n\r\nbare\r\r\nCR kept\r\n"),  # octet for octet as received
+        (
+            b"a: b\n\nbare\r\nCR kept\n",
+            None,
+            b"a: b\r\n\r\nbare\r\r\nCR kept\r\n",
+        ),  # octet for octet as received
     ],
 )
 def test_wire_form(stored: bytes, lines: int | None, wire: bytes) -> None:
