@@ -133,6 +133,18 @@ class Post:
         folder = Path(self.mailboxes.directory(mailbox))
         return sorted([*(folder / "new").iterdir(), *(folder / "cur").iterdir()], key=lambda path: path.name)
 
+    def empty(self, mailbox: str = ALICE) -> None:
+        """Another program removes everything."""
+        if Path(self.mailboxes.directory(mailbox)).exists():
+            for path in self.files(mailbox):
+                path.unlink()
+
+    def spoil(self, mailbox: str = ALICE) -> None:
+        """A file stands where the mailbox should be."""
+        folder = Path(self.mailboxes.directory(mailbox))
+        folder.parent.mkdir(parents=True)
+        folder.write_text("not a folder")
+
     def seen(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if type(event) is kind]
 

@@ -1,0 +1,204 @@
+"""What surrounds a session: TLS, who is admitted, limits, time, draining."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+import pytest
+import trustme
+from pop3_office import ONE, TWO, Post
+
+from mailserver.events import CommandRefused, SessionClosed, SessionOpened, SessionRefused
+from mailserver.policy.relay import RelayTable
+
+
+@pytest.fixture(scope="module")
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """For the server, for the client."""
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("mail.example.test").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
+async def test_stls(post: Post, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    await post.start(contexts[0])
+    await post.put(ONE)
+    client = await post.connect()
+    assert b"STLS" in await client.multi(b"CAPA")
+    assert await client.ask(b"USER alice") == b"+OK"
+    assert await client.ask(b"STLS") == b"+OK begin TLS"
+    await client.writer.start_tls(contexts[1], server_hostname="mail.example.test")
+    assert b"STLS" not in await client.multi(b"CAPA")
+    assert (
+        await client.ask(b"PASS wonderland") == b"-ERR USER comes first"
+    )  # nothing said in clear still holds
+    assert await client.ask(b"STLS") == b"-ERR TLS is active already"
+    await client.log_in()
+    assert await client.multi(b"RETR 1") == [b"Subject: one", b"", b"first", b".dot", b"..two dots"]
+    assert await client.ask(b"QUIT") == b"+OK bye"
+    assert await client.rest() == b""
+
+
+async def test_commands_injected_behind_stls_are_not_answered(
+    post: Post, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    await post.start(contexts[0])
+    client = await post.connect()
+    client.send(b"STLS", b"USER alice", b"PASS wonderland")
+    assert await client.rest() == b"-ERR no command may follow STLS before TLS is negotiated\r\n"
+
+
+async def test_a_failed_handshake_ends_one_session(
+    post: Post, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    await post.start(contexts[0])
+    client = await post.connect()
+    assert await client.ask(b"STLS") == b"+OK begin TLS"
+    client.send(b"this is not a ClientHello")
+    try:
+        assert b"+OK" not in await client.rest()
+    except ConnectionError:
+        pass
+    await post.until(lambda: post.seen(SessionClosed))
+    assert post.seen(SessionClosed)[0].reason == "tls"
+    assert post.service.status()["sessions"] == 0
+    assert await (await post.connect()).ask(b"NOOP") == b"+OK"
+
+
+async def test_tls_from_the_first_octet(post: Post, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    await post.start(contexts[0])
+    await post.put(ONE, b"a: b\n\n" + b"x" * 76 * 50_000 + b"\n")
+    client = await post.connect(ssl=contexts[1], server_hostname="mail.example.test")
+    assert b"STLS" not in await client.multi(b"CAPA")
+    await client.log_in()
+    client.send(b"RETR 2", b"QUIT")
+    assert len(await client.rest()) > 76 * 50_000
+    assert post.seen(SessionOpened)[0].tls.startswith("TLS")
+
+
+async def test_passwords_in_clear_are_taken_from_this_machine_or_where_it_is_allowed(
+    post: Post, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    await post.start(contexts[0])
+    client = await post.connect()
+    (session,) = post.service._sessions
+    session.client = "192.0.2.7"
+    capabilities = await client.multi(b"CAPA")
+    assert b"STLS" in capabilities
+    assert not [line for line in capabilities if line.startswith((b"USER", b"SASL"))]
+    for attempt in (b"USER alice", b"PASS wonderland", b"AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ="):
+        assert await client.ask(attempt) == b"-ERR passwords are taken under TLS only"
+    settings = {"pop3": {"allow_plaintext_login": True}}
+    post.service.reconfigure(post.service.config.model_validate(settings))
+    assert b"USER" in await client.multi(b"CAPA")
+    await client.log_in()
+
+
+async def test_connection_limits(post: Post) -> None:
+    await post.start(limits={"connections_per_address": 2})
+    first = await post.connect()
+    await post.connect()
+    refused = await post.dial()
+    assert await refused.rest() == b"-ERR [SYS/TEMP] too many connections\r\n"
+    first.close()
+    await post.until(lambda: post.seen(SessionClosed))
+    await post.connect()
+    assert len(post.seen(SessionRefused)) == 1
+    assert post.service.status()["refused"] == 1
+
+
+async def test_addresses_barred_by_the_relay_rules(post: Post) -> None:
+    table = RelayTable.compile([("127.0.0.0/8", "reject", "config.toml:3 [[relay]] 127.0.0.0/8")])
+    await post.start(relay=lambda: table)
+    client = await post.dial()
+    assert (await client.rest()).startswith(b"-ERR [SYS/PERM]")
+    assert post.seen(SessionRefused)[0].rule == "config.toml:3 [[relay]] 127.0.0.0/8"
+
+
+async def test_too_many_errors_end_the_session(post: Post) -> None:
+    await post.start(limits={"errors": 3})
+    client = await post.connect()
+    client.send(*[b"GET / HTTP/1.1"] * 3, b"\x1b[31mQUIT", b"NOOP")
+    replies = (await client.rest()).split(b"\r\n")
+    assert replies == [*[b"-ERR unknown command"] * 3, b"-ERR too many errors, closing", b""]
+    assert len(post.seen(CommandRefused)) == 4
+    assert post.seen(SessionClosed)[0].reason == "errors"
+
+
+async def test_failed_logins_are_answered_late(post: Post) -> None:
+    await post.start(login_delay=3600.0)
+    client = await post.connect()
+    client.send(b"USER alice", b"PASS wrong", b"NOOP")
+    assert await client.line() == b"+OK"
+    await post.until(lambda: post.service.status()["login_failures"])
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await client.line()
+
+
+async def test_autologout_deletes_nothing(post: Post) -> None:
+    await post.start(limits={"idle_timeout": "60s"})
+    await post.put(ONE, TWO)
+    idle = await post.connect()
+    client = await (await post.connect()).log_in()
+    assert await client.ask(b"DELE 1") == b"+OK message 1 marked"
+    post.service.sweep(post.clock + 59.0)
+    assert await idle.ask(b"NOOP") == b"+OK"
+    post.service.sweep(post.clock + 60.0)
+    assert await idle.rest() == b""
+    post.service.sweep(post.clock + 599.0)  # RFC 1939 3: not before ten minutes
+    assert await client.ask(b"NOOP") == b"+OK"
+    post.service.sweep(post.clock + 600.0)
+    assert await client.rest() == b""  # without a word
+    await post.until(lambda: len(post.seen(SessionClosed)) == 2)
+    assert {event.reason for event in post.seen(SessionClosed)} == {"timeout"}
+    assert len(post.files()) == 2
+
+
+async def test_a_client_that_does_not_read_is_timed_out(post: Post) -> None:
+    await post.start()
+    await post.put(b"a: b\n\n" + b"x" * 30_000_000)
+    client = await (await post.connect(limit=1 << 16)).log_in()
+    (session,) = post.service._sessions
+    client.send(b"RETR 1")
+    await post.until(lambda: session.paused)
+    post.service.sweep(post.clock + 600.0)
+    await post.until(lambda: post.seen(SessionClosed))
+    assert post.seen(SessionClosed)[0].reason == "timeout"
+
+
+async def test_draining(post: Post) -> None:
+    await post.start()
+    await post.put(ONE, TWO)
+    anonymous = await post.connect()
+    client = await (await post.connect()).log_in()
+    drain = asyncio.create_task(post.service.drain(post.clock + 1000.0))
+    assert await anonymous.rest() == b""
+    with pytest.raises(OSError):
+        await post.dial()
+    assert await client.ask(b"DELE 1") == b"+OK message 1 marked"
+    assert await client.ask(b"QUIT") == b"+OK bye"
+    await drain
+    assert len(post.files()) == 1
+    assert post.seen(SessionClosed)[0].reason == "shutdown"
+
+
+async def test_the_deadline_of_draining(post: Post) -> None:
+    await post.start()
+    await post.put(ONE, TWO)
+    client = await (await post.connect()).log_in()
+    assert await client.ask(b"DELE 1") == b"+OK message 1 marked"
+    await post.service.drain(post.clock)
+    assert await client.rest() == b""
+    assert len(post.files()) == 2
+
+
+async def test_new_settings_hold_for_open_sessions(post: Post) -> None:
+    await post.start()
+    client = await post.connect()
+    post.service.reconfigure(post.service.config.model_validate({"limits": {"errors": 1}}))
+    client.send(b"X", b"X")
+    assert (await client.rest()).endswith(b"-ERR too many errors, closing\r\n")
