@@ -20,6 +20,9 @@ FIRST_FD = 3  # SD_LISTEN_FDS_START
 class ListenError(OSError):
     """An address cannot be listened on; ``str(error)`` is for the administrator."""
 
+    def __str__(self) -> str:
+        return str(self.strerror)
+
 
 class Activated:
     """The sockets a service manager opened for us, by LISTEN_FDS and LISTEN_FDNAMES.
