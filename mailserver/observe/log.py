@@ -21,7 +21,7 @@ from mailserver.observe.lines import FORMATS, Line
 from mailserver.observe.logfile import Descriptor, RotatedFile
 
 BUFFER = 65_536  # events waiting for the writer
-BATCH = 512  # events encoded at once: the interpreter is held for about a millisecond
+BATCH = 128  # events encoded at once: the interpreter is held for less than a millisecond
 LINGER = 0.02  # seconds between two batches: events of a busy server share wake-ups
 RETRY = 1.0  # seconds until a target that failed is tried again
 CLOSING = 5.0  # seconds a stuck target may delay the end of the process
