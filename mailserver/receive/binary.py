@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from base64 import encodebytes
 from email import message_from_bytes, policy
+from email.errors import MessageError
 from email.generator import BytesGenerator
 from email.message import Message
 from io import BytesIO
 
 _POLICY = policy.compat32.clone(linesep="\n", max_line_length=None)
+_ENCODED = frozenset({"base64", "quoted-printable", "x-uuencode", "uuencode", "x-uue", "uue"})
 
 
 def to_text(raw: bytes) -> bytes | None:
@@ -20,13 +22,20 @@ def to_text(raw: bytes) -> bytes | None:
     text = raw.replace(b"\r\n", b"\n")
     if _is_text(text, len(raw) - len(text)):
         return _ended(text)
+    try:
+        converted = _regenerated(raw)
+    except (ValueError, LookupError, TypeError, AttributeError, MessageError):
+        return None  # what the email package raises on content it was not made for
+    return _ended(converted) if _is_text(converted, converted.count(b"\n")) else None
+
+
+def _regenerated(raw: bytes) -> bytes:
     message = message_from_bytes(raw, policy=_POLICY)
     for part in message.walk():
         _make_text(part)
     out = BytesIO()
     BytesGenerator(out, mangle_from_=False, policy=_POLICY).flatten(message)
-    converted = out.getvalue().replace(b"\r\n", b"\n")
-    return _ended(converted) if _is_text(converted, converted.count(b"\n")) else None
+    return out.getvalue().replace(b"\r\n", b"\n")
 
 
 def _is_text(text: bytes, line_ends: int) -> bool:
@@ -39,18 +48,14 @@ def _ended(text: bytes) -> bytes:
 
 def _make_text(part: Message) -> None:
     """Base64 for a leaf that needs it; the label "binary" goes in any case."""
-    binary = str(part.get("Content-Transfer-Encoding", "")).strip().lower() == "binary"
-    payload = part.get_payload()
-    if isinstance(payload, list):
-        if binary:
-            part.replace_header("Content-Transfer-Encoding", "8bit")
-        return
-    octets = str(payload).encode("ascii", "surrogateescape")
+    encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    octets = b"" if part.is_multipart() else part.get_payload(decode=True)
+    if encoding in _ENCODED or not isinstance(octets, bytes):
+        return  # text by construction; if it is not, the message is refused
     text = octets.replace(b"\r\n", b"\n")
-    if _is_text(text, len(octets) - len(text)):
-        if binary:
-            part.replace_header("Content-Transfer-Encoding", "7bit" if octets.isascii() else "8bit")
-        return
-    del part["Content-Transfer-Encoding"]
-    part["Content-Transfer-Encoding"] = "base64"
-    part.set_payload(encodebytes(octets).decode("ascii"))
+    if not _is_text(text, len(octets) - len(text)):
+        del part["Content-Transfer-Encoding"]
+        part["Content-Transfer-Encoding"] = "base64"
+        part.set_payload(encodebytes(octets).decode("ascii"))
+    elif encoding == "binary":
+        part.replace_header("Content-Transfer-Encoding", "8bit")

@@ -41,7 +41,7 @@ def understand(line: bytes) -> Line:
 def _fault(line: bytes, verb: str) -> Reply | None:
     if len(line) - 1 > EXTENDED_MAX.get(verb, COMMAND_MAX):
         return reply.LINE_TOO_LONG
-    if line.find(b"\r") != len(line) - 1:
+    if not line or line.find(b"\r") != len(line) - 1:
         return reply.BARE_LINE_END
     content = line[:-1]
     if any(octet < 32 or octet == 127 for octet in content):

@@ -74,7 +74,9 @@ class SmtpService:
         self.clock = loop.time()
         self.draining = False
         self._relay = relay
-        self.new_listener: Callable[[], Wire] = functools.partial(LmtpListener if self.is_lmtp else SmtpListener, self)
+        self.new_listener: Callable[[], Wire] = functools.partial(
+            LmtpListener if self.is_lmtp else SmtpListener, self
+        )
         self._servers: list[asyncio.Server] = []
         self._sessions: set[Wire] = set()
         self._per_address: dict[str, int] = {}

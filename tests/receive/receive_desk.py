@@ -41,7 +41,9 @@ class MemoryQueue:
         self.error: Exception | None = None
         self.held: list[tuple[asyncio.Future[str], Envelope, bytes]] | None = None
 
-    def accept(self, envelope: Envelope, body: Body, *, session: int = 0, rule: str = "") -> asyncio.Future[str]:
+    def accept(
+        self, envelope: Envelope, body: Body, *, session: int = 0, rule: str = ""
+    ) -> asyncio.Future[str]:
         if body.path is None:
             data = body.head + b"".join(body.chunks)
         else:

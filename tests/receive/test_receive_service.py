@@ -1,0 +1,399 @@
+"""The service as clients, disks and clocks treat it."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import errno
+import smtplib
+import ssl
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+import trustme
+from mailserver.receive.handler import Handler
+from mailserver.receive.spill import MEMORY_MAX
+from receive_desk import Desk, Tape, feed
+
+HELLO = b"EHLO c.test\r\n"
+ENVELOPE = b"MAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\n"
+START = HELLO + ENVELOPE + b"DATA\r\n"
+
+
+def codes(answer: bytes) -> list[str]:
+    """The last line of every reply, code and enhanced status."""
+    return [line[:9].decode().strip() for line in answer.split(b"\r\n") if line[3:4] == b" "]
+
+
+@pytest.fixture
+def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Server's and client's contexts."""
+    ca, server, client = (
+        trustme.CA(),
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
+        ssl.create_default_context(),
+    )
+    ca.issue_cert("127.0.0.1").configure_cert(server)
+    ca.configure_trust(client)
+    return server, client
+
+
+async def test_smtplib_sends_with_starttls_and_login(
+    tmp_path: Path, tls: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    desk = await Desk(tmp_path, name="submission", tls=tls[0]).open()
+
+    def send() -> None:
+        with smtplib.SMTP("127.0.0.1", desk.port, timeout=10) as client:
+            client.starttls(context=tls[1])
+            client.login("alice@example.test", "wonder")
+            message = EmailMessage()
+            message["Subject"] = "hello"
+            message.set_content("dots\n.\n..\nend")
+            client.send_message(message, "alice@example.test", ["bob@example.test", "x@remote.test"])
+
+    await asyncio.to_thread(send)
+    ((envelope, data),) = desk.queue.messages
+    assert envelope.account == "alice@example.test"
+    assert [r.address for r in envelope.recipients] == ["bob@example.test", "x@remote.test"]
+    assert b"with ESMTPSA id " + envelope.id.encode() in data
+    assert desk.queue.content().endswith(b"\n\ndots\n.\n..\nend\n")
+    assert "LoggedIn" in desk.kinds()
+    await desk.close()
+
+
+async def test_tls_from_the_first_octet(tmp_path: Path, tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    desk = await Desk(tmp_path, name="submission", tls=tls[0]).open(tls=True)
+
+    def hello() -> dict[str, str]:
+        with smtplib.SMTP_SSL("127.0.0.1", desk.port, context=tls[1], timeout=10) as client:
+            client.ehlo()
+            return client.esmtp_features
+
+    features = await asyncio.to_thread(hello)
+    assert "auth" in features
+    assert "starttls" not in features
+    await desk.close()
+
+
+async def test_what_is_pipelined_behind_starttls_is_not_obeyed(
+    tmp_path: Path, tls: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    desk = Desk(tmp_path, tls=tls[0])
+    answer, tape = await feed(desk.service, [HELLO + b"STARTTLS\r\nMAIL FROM:<injected@b.test>\r\n"])
+    assert codes(answer)[-1] == "503 5.5.1"
+    assert tape.closed
+
+
+async def test_no_password_without_tls_from_elsewhere(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    tape = Tape("192.0.2.1")
+    listener = desk.service.new_listener()
+    listener.connection_made(tape)
+    listener.data_received(HELLO + b"AUTH PLAIN AGEAYg==\r\n")
+    assert b"AUTH PLAIN" not in tape.written
+    assert tape.written.endswith(b"538 5.7.11 Encryption required for authentication\r\n")
+    listener.connection_lost(None)
+
+
+async def test_passwords_are_guessed_five_times_only(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    answer, tape = await feed(desk.service, [HELLO, *[b"AUTH PLAIN AGEAYg==\r\n"] * 6])
+    assert codes(answer)[2:] == ["535 5.7.8"] * 4 + ["421 4.7.0"]
+    assert tape.closed
+    assert desk.kinds().count("LoginFailed") == 5
+
+
+async def test_a_commit_survives_the_clients_disconnect(tmp_path: Path) -> None:
+    desk = await Desk(tmp_path).open()
+    desk.queue.held = []
+    reader, writer = await desk.connect()
+    writer.write(START + b"hello\r\n.\r\n")
+    while not desk.queue.held:
+        await asyncio.sleep(0)
+    writer.transport.abort()
+    while "SessionClosed" not in desk.kinds():
+        await asyncio.sleep(0)
+    desk.queue.release()
+    await asyncio.sleep(0)
+    assert [e.sender for e, _ in desk.queue.messages] == ["a@b.test"]
+    assert "Problem" not in desk.kinds()
+    await desk.close()
+
+
+async def test_what_follows_the_dot_waits_for_the_commit(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.queue.held = []
+    tape = Tape()
+    listener = desk.service.new_listener()
+    listener.connection_made(tape)
+    listener.data_received(START + b"hello\r\n.\r\nRSET\r\nQUIT\r\n")
+    assert tape.written.endswith(b"354 End data with <CR><LF>.<CR><LF>\r\n")
+    desk.queue.release()
+    await asyncio.sleep(0)
+    assert codes(bytes(tape.written))[-3:] == ["250 2.0.0", "250 2.0.0", "221 2.0.0"]
+    assert tape.closed
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.ENOSPC, "full"), "452 4.3.1"),
+        (OSError(errno.EDQUOT, "quota"), "452 4.3.1"),
+        (OSError(errno.EMFILE, "descriptors"), "452 4.3.1"),
+        (OSError(errno.EIO, "sick"), "451 4.3.0"),
+        (ValueError("secret bug"), "451 4.3.0"),
+    ],
+)
+async def test_our_faults_are_temporary_and_say_nothing(error: Exception, code: str, tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.queue.error = error
+    answer, _ = await feed(desk.service, [START + b"x\r\n.\r\nNOOP\r\n"])
+    assert codes(answer)[-2:] == [code, "250 2.0.0"]
+    assert b"secret" not in answer
+    assert ("Problem" in desk.kinds()) == code.startswith("451")
+
+
+async def test_a_bug_in_a_decision_costs_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path)
+    monkeypatch.setattr(Handler, "handle_RCPT", lambda *_: 1 / 0)
+    answer, _ = await feed(desk.service, [HELLO + ENVELOPE + b"NOOP\r\n"])
+    assert codes(answer)[-2:] == ["451 4.3.0", "250 2.0.0"]
+    assert "ZeroDivisionError" in next(e.trace for e in desk.events if type(e).__name__ == "Problem")  # type: ignore[attr-defined]
+
+
+async def test_silence_is_ended_with_421(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, limits={"idle_timeout": 300, "data_timeout": 180})
+    start = desk.service.clock
+    tapes = []
+    for said in (b"", HELLO, START, b"NO"):
+        tape = Tape()
+        listener = desk.service.new_listener()
+        listener.connection_made(tape)
+        if said:
+            listener.data_received(said)
+        tapes.append(tape)
+    desk.service.sweep(start + 179)
+    assert [t.closed for t in tapes] == [False] * 4
+    desk.service.sweep(start + 181)
+    assert [t.closed for t in tapes] == [False, False, True, False]
+    desk.service.sweep(start + 301)
+    assert [t.closed for t in tapes] == [True] * 4
+    assert all(t.written.endswith(b"421 4.4.2 Silent for too long, closing\r\n") for t in tapes)
+
+
+async def test_connections_are_limited_in_all_and_per_address(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, limits={"connections": 3, "connections_per_address": 2})
+
+    def come(client: str) -> Tape:
+        tape = Tape(client)
+        desk.service.new_listener().connection_made(tape)
+        return tape
+
+    greetings = [
+        bytes(come(client).written[:9])
+        for client in ("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3")
+    ]
+    assert greetings == [b"220 mx.ex", b"220 mx.ex", b"421 4.7.0", b"220 mx.ex", b"421 4.7.0"]
+    assert desk.service.status()["connections"] == 3
+
+
+async def test_a_rejected_address_is_told_so_and_hung_up_on(tmp_path: Path) -> None:
+    desk = await Desk(tmp_path, relay="reject").open()
+    reader, writer = await desk.connect()
+    assert (await reader.read()).startswith(b"554 5.7.1")
+    writer.close()
+    assert desk.kinds() == ["SessionRefused"]
+    await desk.close()
+
+
+async def test_limits_of_messages_recipients_errors_and_storage(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, limits={"recipients": 100, "errors": 3, "messages_per_session": 1})
+    answer, _ = await feed(
+        desk.service, [HELLO, b"MAIL FROM:<>\r\n", *[b"RCPT TO:<alice@example.test>\r\n"] * 101]
+    )
+    assert codes(answer)[-2:] == ["250 2.1.5", "452 4.5.3"]
+    answer, tape = await feed(desk.service, [b"A\r\nB\r\nC\r\nNOOP\r\n"])
+    assert codes(answer)[1:] == ["500 5.5.2"] * 3 + ["421 4.7.0"]
+    assert tape.closed
+    answer, tape = await feed(desk.service, [START, b".\r\n", ENVELOPE])
+    assert codes(answer)[-1] == "421 4.7.0"
+    desk.storage = False
+    answer, _ = await feed(desk.service, [START])
+    assert codes(answer)[2] == "452 4.3.1"
+
+
+@pytest.mark.parametrize(("known", "code"), [(True, "250 2.1.0"), (False, "550 5.1.8"), (None, "451 4.1.8")])
+async def test_the_senders_domain_is_asked_for(known: bool | None, code: str, tmp_path: Path) -> None:
+    desk = await Desk(tmp_path, smtp={"check_sender_domain": True}).open()
+    desk.sender_domain = known
+    answer = await desk.talk(HELLO + b"MAIL FROM:<a@b.test>\r\nNOOP\r\nQUIT\r\n")
+    assert codes(answer)[2:4] == [code, "250 2.0.0"]
+    await desk.close()
+
+
+async def test_recipients_that_meet_get_one_copy_and_keep_their_dsn_wishes(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    said = (
+        b"MAIL FROM:<a@b.test> RET=HDRS ENVID=QQ+2B\r\nRCPT TO:<alice@example.test> NOTIFY=SUCCESS ORCPT=rfc822;A+2Bb@c.test\r\n"
+        b"RCPT TO:<ALICE@example.test>\r\nRCPT TO:<team@example.test>\r\nDATA\r\n.\r\n"
+    )
+    await feed(desk.service, [HELLO, said])
+    ((envelope, _),) = desk.queue.messages
+    assert (envelope.ret, envelope.envid) == ("HDRS", "QQ+2B")
+    assert [(r.address, r.notify, r.orcpt, r.alias) for r in envelope.recipients] == [
+        ("alice@example.test", ("SUCCESS",), "rfc822;A+2Bb@c.test", None),
+        ("bob@example.test", (), "rfc822;team@example.test", "team@example.test"),
+        ("x@remote.test", (), "rfc822;team@example.test", "team@example.test"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"Received: x\r\n" * 100 + b"\r\n", "250 2.0.0"),
+        (b"Received: x\r\n" * 101 + b"\r\n", "554 5.4.6"),
+        (b"Subject: x\r\n\r\n" + b"Received: x\r\n" * 101, "250 2.0.0"),
+        (b"\r\nReceived: x\r\n" * 101, "250 2.0.0"),
+        (b"Delivered-To: Alice@Example.test\r\n\r\n", "554 5.4.6"),
+        (b"Delivered-To: bob@example.test\r\n\r\n", "250 2.0.0"),
+        (b"\r\nDelivered-To: alice@example.test\r\n\r\n", "250 2.0.0"),
+    ],
+)
+async def test_loops_end_here(content: bytes, code: str, tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    answer, _ = await feed(desk.service, [START, content + b".\r\n"])
+    assert codes(answer)[-1] == code
+
+
+async def test_eight_bit_content_is_marked_and_a_helo_cannot_write_headers(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    await feed(desk.service, [b'HELO x);"(evil\r\n' + ENVELOPE + b"DATA\r\n\xe9\r\n.\r\n"])
+    envelope, data = desk.queue.messages[0]
+    assert envelope.body == "8BITMIME"
+    assert data.startswith(
+        b"Return-Path: <a@b.test>\nDelivered-To: alice@example.test\nReceived: from x????evil ([127.0.0.1])\n"
+    )
+
+
+async def test_large_messages_go_through_a_file_and_too_large_ones_nowhere(tmp_path: Path) -> None:
+    desk = await Desk(tmp_path, limits={"message_size": 8 << 20}).open()
+    line = b"x" * 98 + b"\r\n"
+    assert codes(await desk.talk(START + line * 30_000 + b".\r\nNOOP\r\n"))[-2:] == ["250 2.0.0", "250 2.0.0"]
+    assert desk.queue.bodies[0].path is not None
+    assert desk.queue.content() == (line * 30_000).replace(b"\r\n", b"\n")
+    assert desk.queue.messages[0][0].size == len(desk.queue.messages[0][1])
+    assert codes(await desk.talk(START + line * 90_000 + b".\r\nNOOP\r\n"))[-2:] == ["552 5.3.4", "250 2.0.0"]
+    assert len(desk.queue.messages) == 1
+    await desk.close()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert desk.service.budget.used == 0
+
+
+async def test_a_dying_session_leaves_no_file(tmp_path: Path) -> None:
+    desk = await Desk(tmp_path).open()
+    reader, writer = await desk.connect()
+    writer.write(START + b"x" * (3 * MEMORY_MAX))
+    await writer.drain()
+    while not list(tmp_path.glob("tmp/*")):
+        await asyncio.sleep(0.001)
+    writer.transport.abort()
+    while "SessionClosed" not in desk.kinds() or list(tmp_path.glob("tmp/*")):
+        await asyncio.sleep(0.001)
+    assert desk.service.budget.used == 0
+    await desk.close()
+
+
+async def test_a_full_disk_refuses_the_message_at_its_end(tmp_path: Path) -> None:
+    (tmp_path / "tmp").write_text("not a folder")
+    desk = await Desk(tmp_path).open()
+    answer = await desk.talk(START + b"x\r\n" * MEMORY_MAX + b".\r\nNOOP\r\n")
+    assert codes(answer)[-2:] == ["451 4.3.0", "250 2.0.0"]
+    await desk.close()
+
+
+async def test_memory_for_all_bodies_is_shared(tmp_path: Path) -> None:
+    desk = await Desk(tmp_path, limits={"body_memory": "256 KiB"}).open()
+    message = START + b"y\r\n" * 100_000 + b".\r\nQUIT\r\n"
+    answers = await asyncio.gather(*(desk.talk(message) for _ in range(20)))
+    assert all(codes(a)[-2:] == ["250 2.0.0", "221 2.0.0"] for a in answers)
+    assert len(desk.queue.messages) == 20
+    assert desk.service.budget.used == 0
+    await desk.close()
+
+
+async def test_binary_content_becomes_text(tmp_path: Path) -> None:
+    binary = bytes(range(256)) * 3
+    content = (
+        b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\ntext\r\n--b\r\n"
+        b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+        + binary
+        + b"\r\n--b--\r\n"
+    )
+    desk = await Desk(tmp_path).open()
+    envelope = ENVELOPE.replace(b"b.test>\r\n", b"b.test> BODY=BINARYMIME\r\n", 1)
+    said = HELLO + envelope + b"BDAT %d LAST\r\n" % len(content) + content + b"QUIT\r\n"
+    assert codes(await desk.talk(said))[-2:] == ["250 2.0.0", "221 2.0.0"]
+    stored = desk.queue.content()
+    assert b"\r" not in stored
+    assert b"\0" not in stored
+    part = email.message_from_bytes(stored).get_payload()[1]
+    assert part.get_payload(decode=True) == binary
+    await desk.close()
+
+
+async def test_text_sent_as_binary_is_stored_as_it_is(tmp_path: Path) -> None:
+    desk = await Desk(tmp_path).open()
+    envelope = ENVELOPE.replace(b"b.test>\r\n", b"b.test> BODY=BINARYMIME\r\n", 1)
+    await desk.talk(HELLO + envelope + b"BDAT 12 LAST\r\nA: b\r\n\r\n.x\r\nQUIT\r\n")
+    assert desk.queue.content() == b"A: b\n\n.x\n"
+    await desk.close()
+
+
+async def test_drain_lets_transactions_finish(tmp_path: Path) -> None:
+    desk = await Desk(tmp_path).open()
+    idle_reader, idle = await desk.connect()
+    reader, writer = await desk.connect()
+    writer.write(START)
+    assert (await idle_reader.readline()).startswith(b"220")
+    await reader.readuntil(b"354")
+    drained = asyncio.create_task(desk.service.drain(desk.service.now() + 20))
+    assert (await idle_reader.read()) == b"421 4.3.2 Service shutting down, try again later\r\n"
+    writer.write(b"late\r\n.\r\n")
+    assert codes(await reader.read())[-2:] == ["250 2.0.0", "421 4.3.2"]
+    writer.close()
+    idle.close()
+    await drained
+    assert len(desk.queue.messages) == 1
+
+
+async def test_a_client_that_reads_no_replies_does_not_fill_memory(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    tape = Tape()
+    listener = desk.service.new_listener()
+    listener.connection_made(tape)
+    listener.pause_writing()
+    before = len(tape.written)
+    for _ in range(3):
+        listener.data_received(b"NOOP\r\n" * 6000)
+    assert tape.paused
+    assert len(tape.written) == before
+    listener.resume_writing()
+    while tape.written.count(b"\n") < 18_001:
+        await asyncio.sleep(0)
+    assert not tape.paused
+    listener.connection_lost(None)
+
+
+async def test_settings_change_for_open_sessions(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    tape = Tape()
+    listener = desk.service.new_listener()
+    listener.connection_made(tape)
+    limits = desk.config.limits.model_copy(update={"message_size": 1000})
+    desk.service.reconfigure(desk.config.model_copy(update={"limits": limits}))
+    listener.data_received(HELLO)
+    assert b"250-SIZE 1000\r\n" in tape.written
+    listener.connection_lost(None)

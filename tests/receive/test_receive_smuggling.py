@@ -1,0 +1,108 @@
+"""SMTP smuggling: whatever might be an end of data for some server and none for another is never accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from mailserver.receive.collector import Collector
+from receive_desk import Desk, feed
+
+START = b"HELO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n"
+SMUGGLED = b"MAIL FROM:<forged@b.test>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\nforged\r\n.\r\n"
+LINE_ENDS = (b"\r\n", b"\n", b"\r", b"\r\r\n", b"\n\r", b"\r\0\n", b"\0\r\n")
+FALSE_ENDS = [
+    before + b"." + after
+    for before in LINE_ENDS
+    for after in LINE_ENDS
+    if b"\r\n.\r\n" not in before + b"." + after
+]
+
+
+@pytest.mark.parametrize("end", FALSE_ENDS, ids=repr)
+async def test_a_false_end_of_data_ends_nothing(end: bytes, tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    answer, _ = await feed(desk.service, [START, b"Subject: x\r\n\r\nhello" + end + SMUGGLED + b"QUIT\r\n"])
+    replies = answer.split(b"\r\n")[5:-1]
+    if replies[0].startswith(b"250"):  # content that is text to everybody (NUL between): stored, not obeyed
+        ((envelope, data),) = desk.queue.messages
+        assert b"forged@b.test" in data
+        assert [r.address for r in envelope.recipients] == ["alice@example.test"]
+    else:
+        assert replies[0].startswith(b"550 5.6.11")
+        assert not desk.queue.messages
+    assert all(e[0].sender == "a@b.test" for e in desk.queue.messages)
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r"])
+@pytest.mark.parametrize("where", [0, 5, 16384, 40000])
+async def test_bare_line_ends_anywhere_refuse_the_message_after_its_end(
+    ending: bytes, where: int, tmp_path: Path
+) -> None:
+    content = (b"x" * 62 + b"\r\n") * 800
+    content = content[:where] + ending + b"y" + content[where:]
+    desk = Desk(tmp_path)
+    answer, _ = await feed(desk.service, [START, content + b".\r\nNOOP\r\n"])
+    assert answer.endswith(b"part of <CR><LF>\r\n250 2.0.0 Ok\r\n")
+    assert not desk.queue.messages
+
+
+PIECES = st.lists(
+    st.one_of(st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"..", b"a", b"\r\n.\r", b"\0", b"\xe9"]),
+              st.binary(max_size=20)),
+    max_size=60,
+)  # fmt: skip
+
+
+def reference(wire: bytes) -> tuple[bytes, bool]:
+    """RFC 5321 4.5.2 line by line: stored form, and whether a CR or LF stood alone."""
+    text = b"".join(
+        (line[1:] if line.startswith(b".") else line) + b"\n" for line in wire.split(b"\r\n")[:-1]
+    )
+    alone = wire.replace(b"\r\n", b"")
+    return text, b"\r" in alone or b"\n" in alone
+
+
+@settings(max_examples=400, deadline=None)
+@given(pieces=PIECES, cut=st.integers(1, 9), filler=st.sampled_from([0, 16380, 16384, 33000]))
+def test_collector_equals_the_line_by_line_reference_however_it_is_split(
+    pieces: list[bytes], cut: int, filler: int
+) -> None:
+    content = b"z" * filler + b"".join(pieces)
+    wire = content + (b"\r\n" if content else b"") + b".\r\nREST"
+    end = len(wire) - 7
+    assume((b"\r\n" + wire).index(b"\r\n.\r\n") == end)
+    expected, alone = reference(wire[:end])
+    collector = Collector(1 << 20)
+    position, fed = -1, 0
+    parts = [wire[:filler], *(wire[i : i + cut] for i in range(filler, len(wire), cut))]
+    for part in parts:
+        if part:
+            position = collector.data(part, 0)
+            fed += len(part)
+        if position >= 0:
+            assert fed - len(part) + position == end + 3
+            break
+    assert position >= 0
+    assert collector.bare == alone
+    if not alone:
+        assert b"".join(collector.chunks) == expected
+        assert (collector.size, collector.lines) == (len(expected), expected.count(b"\n"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(content=st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"a" * 9000, b".\r\n", b"\xff"])).map(b"".join),
+       cut=st.integers(1, 20000))  # fmt: skip
+def test_chunks_are_text_with_a_line_end_at_the_end(content: bytes, cut: int) -> None:
+    collector = Collector(1 << 20, chunked=True)
+    for i in range(0, len(content), cut):
+        collector.chunk(content[i : i + cut])
+    collector.finish()
+    alone = content.replace(b"\r\n", b"")
+    assert collector.bare == (b"\r" in alone or b"\n" in alone)
+    if not collector.bare:
+        text = content.replace(b"\r\n", b"\n")
+        assert b"".join(collector.chunks) == (text if text.endswith(b"\n") or not text else text + b"\n")
+        assert collector.lines == b"".join(collector.chunks).count(b"\n")
