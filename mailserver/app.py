@@ -20,8 +20,8 @@ import uvloop
 
 from mailserver import __version__, events
 from mailserver.accounts.accounts import Accounts
-from mailserver.accounts.database import Database
 from mailserver.accounts.errors import AccountsError, AccountsUnavailable
+from mailserver.accounts.known import database_of, known
 from mailserver.config.faults import ConfigError
 from mailserver.config.load import Loaded, load
 from mailserver.control.account_commands import account_commands
@@ -35,7 +35,7 @@ from mailserver.dns.sender import sender_domain
 from mailserver.host import limits, notify, privileges
 from mailserver.host.disk import DiskWatch
 from mailserver.host.lock import DataDirLock, DirectoryInUseError
-from mailserver.host.sockets import ListenError
+from mailserver.host.privileges import PrivilegeError
 from mailserver.host.tls import TlsError, server_context
 from mailserver.listeners import Listeners
 from mailserver.message.address import AddressError, parse
@@ -43,6 +43,7 @@ from mailserver.message.envelope import Route
 from mailserver.observe.counters import Counters
 from mailserver.observe.log import Log
 from mailserver.policy.explain import explain
+from mailserver.policy.relay import RelayTable
 from mailserver.pop3.server import Pop3Service
 from mailserver.queue.queue import Queue
 from mailserver.queue.spool import Spool
@@ -55,6 +56,7 @@ DRAIN = 30.0  # seconds that transactions under way get at SIGTERM
 SWITCH_INTERVAL = (
     0.0005  # seconds the interpreter may stay in one thread while the other waits (5 ms by default)
 )
+STOPPERS = (PrivilegeError, DirectoryInUseError, TlsError, AccountsError, AccountsUnavailable, OSError)
 BLOCKING_THREADS = 8  # file reads, scans, look-ups; the commit thread and the log's are their own
 HASHING_THREADS = 2  # password hashes: a login storm costs latency of logins, never of mail
 
@@ -62,7 +64,7 @@ HASHING_THREADS = 2  # password hashes: a login storm costs latency of logins, n
 def serve(config_path: Path) -> int:
     """Run the server until SIGTERM. Exit code: 0 drained, 1 could not start, 2 wrong configuration."""
     try:
-        loaded = load(config_path)
+        loaded = load(config_path, known)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
         return 2
@@ -72,9 +74,7 @@ def serve(config_path: Path) -> int:
         _become_ordinary(loaded)
         with DataDirLock(data_dir):
             return uvloop.run(App(config_path, loaded, listeners).run())
-    except (
-        ListenError, privileges.PrivilegeError, DirectoryInUseError, TlsError, AccountsError, AccountsUnavailable, OSError
-    ) as error:  # fmt: skip
+    except STOPPERS as error:
         print(f"mailserver: {error}", file=sys.stderr)  # noqa: T201 - the log may not exist
         return 1
 
@@ -92,7 +92,7 @@ def _become_ordinary(loaded: Loaded) -> None:
 
 
 class App:
-    """Everything that lives as long as the process. Objects are built in ``__init__`` and wired in ``run``."""
+    """Everything that lives as long as the process."""
 
     def __init__(self, config_path: Path, loaded: Loaded, listeners: Listeners) -> None:
         self.started = time.time()
@@ -101,7 +101,7 @@ class App:
         self.log = Log(self.config.log, self.data_dir)
         self.counters = Counters()
         self.stopping = asyncio.Event()
-        self.relay_table = loaded.relay_table
+        self.relay_table = RelayTable.compile(loaded.relay_rules())
         self.open_files = limits.raise_nofile()
 
     def emit(self, event: events.Event) -> None:
@@ -135,9 +135,7 @@ class App:
             os.path.join(data_dir, "mail"), hostname=config.hostname, memory=config.limits.index_memory,
             durable=self.durable, executor=self.blocking,
         )  # fmt: skip
-        self.accounts = Accounts(
-            config, Database(os.path.join(data_dir, "accounts.sqlite")), executor=self.hashing, now=now
-        )
+        self.accounts = Accounts(config, database_of(config), executor=self.hashing, now=now)
         self.resolver = Resolver(config.dns.servers, config.dns.timeout)
         self.remote = RemoteDelivery(
             config.queue, self.resolver, config.hostname, own=self.listeners.is_own, emit=self.emit
@@ -145,8 +143,9 @@ class App:
         self.queue = Queue(
             settings=config.queue, hostname=config.hostname,
             spool=Spool(os.path.join(data_dir, "queue"), emit=self.emit), durable=self.durable,
-            mailboxes=self.mailboxes, deliver=deliverer(LocalDelivery(self.mailboxes, self.durable, now), self.remote),
-            route_of=self._route_of, emit=self.emit, now=now,
+            mailboxes=self.mailboxes,
+            deliver=deliverer(LocalDelivery(self.mailboxes, self.durable, now), self.remote),
+            route_of=self._route_of, emit=self.emit, now=now, executor=self.blocking,
         )  # fmt: skip
         self.services = {name: self._smtp(name, loop) for name in ("smtp", "submission", "lmtp")} | {
             "pop3": self._pop3(loop)
@@ -157,7 +156,8 @@ class App:
 
     def _smtp(self, name: str, loop: asyncio.AbstractEventLoop) -> SmtpService:
         return SmtpService(
-            name, config=self.config, relay=lambda: self.relay_table, directory=lambda: self.accounts.directory,
+            name, config=self.config, relay=lambda: self.relay_table,
+            directory=lambda: self.accounts.directory,
             accept=self.queue.accept, new_id=self.queue.new_id, login=self.accounts.login,
             storage_ok=self.disk.check, sender_domain_ok=self._sender_domain, tls=self.tls, emit=self.emit,
             now=time.time, loop=loop,
@@ -165,8 +165,8 @@ class App:
 
     def _pop3(self, loop: asyncio.AbstractEventLoop) -> Pop3Service:
         return Pop3Service(
-            config=self.config, mailboxes=self.mailboxes, login=self.accounts.login, tls=self.tls, emit=self.emit,
-            now=time.time, loop=loop, executor=self.blocking, relay=lambda: self.relay_table,
+            config=self.config, mailboxes=self.mailboxes, login=self.accounts.login, tls=self.tls,
+            emit=self.emit, loop=loop, executor=self.blocking, relay=lambda: self.relay_table,
         )  # fmt: skip
 
     async def _start(self) -> None:
@@ -276,14 +276,16 @@ First account: {address}   password: {password}   (shown once)
     async def _reload_by_signal(self) -> None:
         try:
             await self._reload({})
-        except (ConfigError, ListenError, TlsError, AccountsError, AccountsUnavailable, OSError) as error:
+        except (ConfigError, *STOPPERS) as error:
             self.emit(events.Problem("reload", f"nothing changed: {error}"))
 
     async def _reload(self, _arguments: dict[str, Any]) -> str:
         """All of the new configuration or nothing: what can fail is done before anything is swapped."""
         notify.reloading()
         try:
-            loaded = await asyncio.get_running_loop().run_in_executor(self.blocking, load, self.config_path)
+            loaded = await asyncio.get_running_loop().run_in_executor(
+                self.blocking, load, self.config_path, known
+            )
             said = await self._apply(loaded)
         finally:
             notify.ready()
@@ -299,6 +301,7 @@ First account: {address}   password: {password}   (shown once)
         ]
         if fixed:
             raise OSError(f"{', '.join(fixed)}: takes effect at a restart only; nothing changed")
+        relay_table = RelayTable.compile(loaded.relay_rules())
         change = self.listeners.prepare(config)
         try:
             await self.accounts.refresh(config)
@@ -307,7 +310,7 @@ First account: {address}   password: {password}   (shown once)
         except Exception:
             change.abandon()
             raise
-        self.config, self.relay_table = config, loaded.relay_table
+        self.config, self.relay_table = config, relay_table
         self.disk.reserve = config.limits.disk_reserve
         for service in self.services.values():
             service.reconfigure(config)
@@ -315,20 +318,22 @@ First account: {address}   password: {password}   (shown once)
         self.remote.reconfigure(config.queue)
         self.resolver.reconfigure(config.dns.servers, config.dns.timeout)
         opened, closed = await change.apply(self.services)
-        return f"configuration in force: {len(config.relay)} relay rules, {opened} listeners opened, {closed} closed"
+        return (
+            f"configuration in force: {len(config.relay)} relay rules, "
+            f"{opened} listeners opened, {closed} closed"
+        )
 
     # ---- end -----------------------------------------------------------------------------------------------
     async def _drain(self) -> None:
         """In order: no new connections, transactions finish, deliveries finish, everything is on disk."""
         notify.stopping()
         self.emit(events.Notice("stop", "draining"))
-        deadline = time.time() + DRAIN
-        await asyncio.gather(*(service.drain(deadline) for service in self.services.values()))
-        await self.queue.drain(deadline)
+        await asyncio.gather(*(s.drain(s.now() + DRAIN) for s in self.services.values()))
+        await self.queue.drain(DRAIN)
         await self.remote.close()
         await self.control.close()
         self.durable.close()
-        self.resolver.close()
+        await self.resolver.close()
         self.blocking.shutdown(cancel_futures=True)
         self.hashing.shutdown(cancel_futures=True)
         self.emit(events.Notice("stop", "stopped"))

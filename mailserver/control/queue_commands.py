@@ -1,4 +1,4 @@
-"""The queue commands on a Queue object, ready for ControlServer."""
+"""The queue.* commands on a running Queue. Unknown ids are an error, so that a typing mistake is noticed."""
 
 from __future__ import annotations
 
@@ -8,42 +8,41 @@ from typing import Any
 from mailserver.control.server import Refused
 from mailserver.queue.queue import Queue
 
-Arguments = dict[str, Any]
+Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
-def queue_commands(queue: Queue) -> dict[str, Callable[[Arguments], Awaitable[Any]]]:
-    """Command name → handler. Unknown ids are Refused before anything is done."""
+def queue_commands(queue: Queue) -> dict[str, Handler]:
+    """Command name → handler, ready for ControlServer."""
 
-    def known(ids: list[str]) -> list[str]:
-        there = {message.id for message in queue.list()}
-        if missing := [id_ for id_ in ids if id_ not in there]:
-            raise Refused(f"not in the queue: {', '.join(missing)}")
+    def known(arguments: dict[str, Any]) -> list[str]:
+        ids: list[str] = arguments["ids"]
+        if unknown := [name for name in ids if queue.show(name) is None]:
+            raise Refused(f"not in the queue: {', '.join(unknown[:10])}; nothing was done")
         return ids
 
-    async def show_all(_: Arguments) -> Any:
+    async def show(arguments: dict[str, Any]) -> Any:
+        message = queue.show(arguments["id"])
+        if message is None:
+            raise Refused(f"not in the queue: {arguments['id']}")
+        return message
+
+    async def list_all(_arguments: dict[str, Any]) -> Any:
         return queue.list()
 
-    async def show(args: Arguments) -> Any:
-        known([args["id"]])
-        return queue.show(args["id"])
+    async def retry(arguments: dict[str, Any]) -> Any:
+        return {"count": queue.retry(known(arguments) if arguments["ids"] else None)}
 
-    async def retry(args: Arguments) -> Any:
-        ids = args["ids"]
-        return {"count": queue.retry(None if ids is None else known(ids))}
+    async def hold(arguments: dict[str, Any]) -> Any:
+        return {"count": queue.hold(known(arguments))}
 
-    async def hold(args: Arguments) -> Any:
-        queue.hold(ids := known(args["ids"]))
-        return {"count": len(ids)}
+    async def release(arguments: dict[str, Any]) -> Any:
+        return {"count": queue.release(known(arguments))}
 
-    async def release(args: Arguments) -> Any:
-        queue.release(ids := known(args["ids"]))
-        return {"count": len(ids)}
-
-    async def remove(args: Arguments) -> Any:
-        return {"count": await queue.remove(known(args["ids"]))}
+    async def remove(arguments: dict[str, Any]) -> Any:
+        return {"count": await queue.remove(known(arguments))}
 
     return {
-        "queue.list": show_all,
+        "queue.list": list_all,
         "queue.show": show,
         "queue.retry": retry,
         "queue.hold": hold,
