@@ -132,7 +132,8 @@ def of_end(end: ConnectionEnded, remote: str, phase: Phase) -> Deferred:
 def of_error(error: OSError, remote: str, phase: Phase) -> Deferred:
     """The system's word on a connection: refused, unreachable, timed out, TLS failed."""
     if isinstance(error, ssl.SSLError):
-        reason = (error.reason or str(error)).lower().replace("_", " ")
+        # ``reason`` is missing when Python, not OpenSSL, raised it
+        reason = (getattr(error, "reason", None) or error.strerror or "").lower().replace("_", " ")
         return Deferred(clean(f"TLS with {remote} failed: {reason}"), "4.7.5", remote)
     if isinstance(error, TimeoutError):
         return Deferred(f"timed out {_WHILE[phase]}", "4.4.1" if phase == "connect" else "4.4.2", remote)

@@ -1,7 +1,8 @@
 """Kept connections: the next message to the same destination finds an open session (DESIGN, R05).
 
 Bounded: ``idle_max`` idle sessions for each destination, each for ``keep`` seconds and MESSAGES_MAX messages.
-One timer for the whole pool, running only while something is kept.
+One timer for the whole pool, running only while something is kept, ten times per ``keep`` at most; a session
+may therefore go a tenth early.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from mailserver.deliver.session import Session
 
 
 class Pool:
-    """``keep`` and ``quit_timeout`` in seconds; ``keep`` 0 keeps nothing."""
+    """``keep`` and ``quit_timeout`` in seconds; ``keep`` 0 keeps nothing. ``keep``, ``idle_max`` may change."""
 
     def __init__(self, keep: float, idle_max: int, quit_timeout: float) -> None:
-        self._keep = keep
-        self._idle_max = idle_max
+        self.keep = keep
+        self.idle_max = idle_max
         self._quit_timeout = quit_timeout
         self._idle: dict[str, list[Session]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -41,15 +42,15 @@ class Pool:
             session.connection.abort()  # answered out of turn, or gone already
             return
         sessions = self._idle.setdefault(destination, [])
-        if self._closed or not self._keep or session.messages_left <= 0 or len(sessions) >= self._idle_max:
+        if self._closed or self.keep <= 0 or session.messages_left <= 0 or len(sessions) >= self.idle_max:
             session.connection.quit(self._quit_timeout)
             return
         session.connection.idle = True
         loop = asyncio.get_running_loop()
-        session.idle_until = loop.time() + self._keep
+        session.idle_until = loop.time() + self.keep
         sessions.append(session)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(self._keep, self._sweep)
+            self._sweeper = loop.call_later(self.keep * 0.9, self._sweep)
 
     async def close(self) -> None:
         """End every idle session, waiting quit_timeout at most. A later ``give`` ends its session at once."""
@@ -66,12 +67,13 @@ class Pool:
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        now = loop.time()
+        step = self.keep / 10
+        ripe = loop.time() + step
         for destination, sessions in list(self._idle.items()):
             # The list is in order of age: whoever was given back first is the first to go.
-            while sessions and (sessions[0].idle_until <= now or not sessions[0].connection.alive):
+            while sessions and (sessions[0].idle_until <= ripe or not sessions[0].connection.alive):
                 sessions.pop(0).connection.quit(self._quit_timeout)
             if not sessions:
                 del self._idle[destination]
         oldest = min((sessions[0].idle_until for sessions in self._idle.values()), default=None)
-        self._sweeper = None if oldest is None else loop.call_at(oldest, self._sweep)
+        self._sweeper = None if oldest is None else loop.call_at(max(oldest - step, ripe), self._sweep)

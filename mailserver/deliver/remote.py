@@ -75,6 +75,13 @@ class RemoteDelivery:
             await self._try_hosts(destination, work)
         return work.outcomes
 
+    def reconfigure(self, settings: schema.Queue) -> None:
+        """Other settings, from the next attempt on; kept connections stay."""
+        self._recipients_max = settings.recipients_per_transaction
+        self._opener.connect_timeout = settings.connect_timeout
+        self._pool.keep = settings.keep_connection
+        self._pool.idle_max = settings.concurrency_per_destination
+
     async def close(self) -> None:
         """Say goodbye on every idle connection; running attempts end theirs by themselves."""
         await self._pool.close()

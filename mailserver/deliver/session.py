@@ -21,8 +21,8 @@ MESSAGES_MAX = 100  # through one connection; LIMITS MAILMAX may be less
 
 
 def opportunistic_context() -> ssl.SSLContext:
-    """Encrypts with whoever answers."""
-    context = ssl.create_default_context()
+    """Encrypts with whoever answers. Loads no authorities: there is nothing to verify."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
@@ -55,11 +55,11 @@ class Session:
 
 
 class Opener:
-    """Opens sessions as ``hostname``. ``connect_timeout`` is for each address, in seconds."""
+    """Opens sessions as ``hostname``. ``connect_timeout``, for each address and in seconds, may change."""
 
     def __init__(self, hostname: str, connect_timeout: float, timeouts: Timeouts, emit: Emit) -> None:
         self._hostname = hostname
-        self._connect_timeout = connect_timeout
+        self.connect_timeout = connect_timeout
         self._timeouts = timeouts
         self._emit = emit
         self._context = opportunistic_context()
@@ -76,7 +76,7 @@ class Opener:
         implicit = self._context if destination.protocol == "smtps" else None
         try:
             connection = await connect(
-                host.address, host.port, self._connect_timeout, tls=implicit, name=host.name
+                host.address, host.port, self.connect_timeout, tls=implicit, name=host.name
             )
         except OSError as error:
             raise HostTrouble(outcome.of_error(error, host.label, "connect")) from error

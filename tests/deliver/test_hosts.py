@@ -208,6 +208,15 @@ async def test_what_the_first_host_decided_stands(tmp_path: Path) -> None:
         assert two_.messages[0].rcpts == ["RCPT TO:<yes@a.test>"]
 
 
+async def test_an_address_where_nobody_listens(tmp_path: Path) -> None:
+    zone = MX2 | {"one.test": {"A": ["127.0.0.4"], "AAAA": ["::1"]}}
+    async with AsyncExitStack() as stack:
+        _, two_ = await two(stack, {}, {})
+        our = await stack.enter_async_context(sender(tmp_path, zone, port=two_.port))
+        assert type((await our.send("a.test"))[0]) is Delivered
+        assert len(two_.messages) == 1
+
+
 async def test_when_nobody_is_well_the_last_word_counts(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         one, _ = await two(stack, {"GREETING": DROP}, {"GREETING": "554 5.3.2 closed"})

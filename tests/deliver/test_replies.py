@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import ssl
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from mailserver.deliver.commands import xtext
 from mailserver.deliver.connection import BUFFER_MAX, Connection
-from mailserver.deliver.outcome import ConnectionEnded, Reply, clean, of_reply, status_of
+from mailserver.deliver.outcome import ConnectionEnded, Phase, Reply, clean, of_error, of_reply, status_of
 from mailserver.message.envelope import Deferred, Delivered, Failed
 
 
@@ -113,6 +115,28 @@ async def test_talk_out_of_turn_breaks_an_idle_connection() -> None:
 )
 def test_enhanced_codes(code: int, text: str, status: str) -> None:
     assert status_of(Reply(code, text)) == status
+
+
+@pytest.mark.parametrize(
+    ("error", "phase", "status", "reply"),
+    [
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "x"),
+            "connect",
+            "4.4.1",
+            "connection refused while connecting",
+        ),
+        (OSError(errno.ENETUNREACH, "x"), "connect", "4.4.1", "network unreachable while connecting"),
+        (OSError("several\nlines"), "connect", "4.4.1", "OSError while connecting"),
+        (TimeoutError(), "connect", "4.4.1", "timed out while connecting"),
+        (ConnectionResetError(errno.ECONNRESET, "x"), "tls", "4.4.2", "connection reset while starting TLS"),
+        (ssl.SSLError(1, "oh"), "connect", "4.7.5", "TLS with peer failed: oh"),
+    ],
+)
+def test_what_the_system_says(error: OSError, phase: Phase, status: str, reply: str) -> None:
+    outcome = of_error(error, "peer", phase)
+    assert (type(outcome), outcome.status, outcome.remote) == (Deferred, status, "peer")
+    assert reply in outcome.reply
 
 
 @given(st.integers(200, 599), st.text(max_size=600))
