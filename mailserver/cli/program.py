@@ -1,0 +1,34 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+import typer
+
+from mailserver.cli import alias, config, domain, explain, maildirmake, queue, sendmail, server, user
+
+EPILOGUE = """\b
+First steps:
+  mailserver check                                  what is wrong with ./config.toml
+  mailserver serve                                  run in the foreground
+  mailserver user add alice@example.test            asks for a password
+  mailserver queue list                             what waits, and why
+"""
+
+app = typer.Typer(
+    help="SMTP, queue, delivery and POP3 in one process.",
+    epilog=EPILOGUE,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+server.register(app)
+app.add_typer(user.app, name="user")
+app.add_typer(domain.app, name="domain")
+app.add_typer(alias.app, name="alias")
+app.add_typer(queue.app, name="queue")
+app.add_typer(config.app, name="config")
+explain.register(app)
+maildirmake.register(app)
+sendmail.register(app)

@@ -1,0 +1,140 @@
+"""queue list, show, retry, hold, release, remove."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mailserver.cli import site
+from mailserver.cli.options import ConfigOption, JsonOption, family
+from mailserver.cli.output import escaped, moment, print_json, print_table, print_tree
+
+if TYPE_CHECKING:
+    from mailserver.config.schema import Config
+    from mailserver.queue.spool import Loaded
+
+app = family("Mail that still has somewhere to go.")
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Queue ids, as `queue list` shows them.")]
+
+
+@app.command("list")
+def list_(json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Show what waits, why, and when it is tried next. Without a running server: what lies on disk.
+
+    \b
+    mailserver queue list
+    mailserver queue list --json | jq '.[].id'
+    """
+    from mailserver.control.client import ServerDown, call
+
+    settings = site.loaded(config).config
+    try:
+        messages = call(site.socket_path(settings), "queue.list")
+    except ServerDown:
+        messages = _on_disk(settings)
+    if json:
+        print_json(messages)
+    else:
+        print_table(
+            ("ID", "SIZE", "ACCEPTED", "NEXT ATTEMPT", "SENDER", "RECIPIENT", "LAST REPLY"), _rows(messages)
+        )
+
+
+@app.command()
+def show(
+    id_: Annotated[str, typer.Argument(metavar="ID")], json: JsonOption = False, config: ConfigOption = None
+) -> None:
+    """Show all that is known about one message.
+
+    \b
+    mailserver queue show 1K5Q3ZB8W0QJ4
+    """
+    message = site.ask(config, "queue.show", id=id_)
+    if json:
+        print_json(message)
+    else:
+        print_tree(message)
+
+
+@app.command()
+def retry(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", show_default=False)] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Try now what waits; without ID, all of it.
+
+    \b
+    mailserver queue retry
+    """
+    _report("tried now", site.ask(config, "queue.retry", ids=ids or None))
+
+
+@app.command()
+def hold(ids: Ids, config: ConfigOption = None) -> None:
+    """Keep messages from being tried until they are released."""
+    _report("held", site.ask(config, "queue.hold", ids=ids))
+
+
+@app.command()
+def release(ids: Ids, config: ConfigOption = None) -> None:
+    """Let held messages go on."""
+    _report("released", site.ask(config, "queue.release", ids=ids))
+
+
+@app.command()
+def remove(ids: Ids, config: ConfigOption = None) -> None:
+    """Delete messages; nobody gets a report."""
+    _report("removed", site.ask(config, "queue.remove", ids=ids))
+
+
+def _report(done: str, result: Any) -> None:
+    count = result["count"]
+    print(f"{count} {'message' if count == 1 else 'messages'} {done}")
+
+
+def _rows(messages: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """One line per recipient that is not settled; the message's own columns on its first."""
+    rows: list[tuple[Any, ...]] = []
+    for message in messages:
+        waiting = "held" if message["held"] else moment(message["next_attempt"])
+        own: tuple[Any, ...] = (
+            message["id"], message["size"], moment(message["accepted"]), waiting, message["sender"] or "<>"
+        )  # fmt: skip
+        for recipient in message["recipients"]:
+            if recipient["state"] == "pending":
+                rows.append((*own, recipient["address"], recipient["last_reply"]))
+                own = ("",) * len(own)
+    return rows
+
+
+def _on_disk(config: Config) -> list[dict[str, Any]]:
+    """The spool, read without touching it."""
+    import sys
+
+    from mailserver.queue.spool import Spool
+
+    root = os.path.join(config.data_dir, "queue")
+    print("the server is not running; this is what lies on disk", file=sys.stderr)
+    if not os.path.isdir(root):
+        return []
+    spool = Spool(root, emit=lambda event: print(escaped(str(event)), file=sys.stderr))
+    return sorted((_shown(message) for message in spool.load(read_only=True)), key=lambda m: m["accepted"])
+
+
+def _shown(loaded: Loaded) -> dict[str, Any]:
+    envelope = loaded.envelope
+    return {
+        "id": envelope.id,
+        "sender": envelope.sender,
+        "recipients": [
+            {"address": r.address, "state": str(r.state), "last_reply": r.last_reply}
+            for r in envelope.recipients
+        ],
+        "size": envelope.size,
+        "accepted": envelope.accepted,
+        "next_attempt": loaded.due,
+        "attempts": loaded.attempts,
+        "held": loaded.held,
+    }

@@ -1,0 +1,86 @@
+"""A message as programs pipe it into sendmail: recipients read from its header, Bcc removed, missing fields
+added.
+
+Pure. Fields are edited whole, octet by octet as they came (RFC 5322 2.2); the body is never touched. Lines
+end in LF here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from email.utils import formataddr, formatdate, getaddresses
+from typing import NamedTuple
+
+_NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
+_TO = (b"to", b"cc", b"bcc")
+
+
+class Message(NamedTuple):
+    """``fields``: each with its continuation lines and final LF. ``body`` without the empty line before
+    it."""
+
+    fields: tuple[bytes, ...]
+    body: bytes
+
+    def content(self) -> bytes:
+        """What goes over the wire, with CRLF."""
+        return (b"".join(self.fields) + b"\n" + self.body).replace(b"\n", b"\r\n")
+
+
+def read(lines: Iterable[bytes], *, dot_ends: bool) -> Message:
+    """``dot_ends``: a line with a single dot is the end (sendmail without -i). What does not start with a
+    header field is all body; an mbox "From " line in front is dropped."""
+    kept: list[bytes] = []
+    for line in lines:
+        text = line.removesuffix(b"\n").removesuffix(b"\r")
+        if dot_ends and text == b".":
+            break
+        kept.append(text + b"\n")
+    if kept and kept[0].startswith(b"From "):
+        del kept[0]
+    fields: list[bytes] = []
+    for number, line in enumerate(kept):
+        if line == b"\n":
+            return Message(tuple(fields), b"".join(kept[number + 1 :]))
+        if line[:1] in b" \t" and fields:
+            fields[-1] += line
+        elif _NAME.match(line):
+            fields.append(line)
+        else:
+            return Message(tuple(fields), b"".join(kept[number:]))
+    return Message(tuple(fields), b"")
+
+
+def recipients(message: Message) -> list[str]:
+    """All addresses of To, Cc and Bcc, or of their Resent- forms where there are any (RFC 5322 3.6.6)."""
+    resent = tuple(b"resent-" + name for name in _TO)
+    wanted = resent if any(_name(field) in resent for field in message.fields) else _TO
+    return addresses(_value(field) for field in message.fields if _name(field) in wanted)
+
+
+def addresses(texts: Iterable[str]) -> list[str]:
+    """The bare addresses of address lists, each once, in order."""
+    return list(dict.fromkeys(address for _, address in getaddresses(list(texts)) if address))
+
+
+def completed(message: Message, *, sender: str, name: str | None, now: float, message_id: str) -> Message:
+    """With From, Date and Message-ID where missing, and without Bcc. ``now``: Unix seconds."""
+    fields = [field for field in message.fields if _name(field) not in {b"bcc", b"resent-bcc"}]
+    have = {_name(field) for field in fields}
+    if b"from" not in have:
+        fields.append(b"From: " + formataddr((name or "", sender)).encode("utf-8") + b"\n")
+    if b"date" not in have:
+        fields.append(f"Date: {formatdate(now, localtime=True)}\n".encode())
+    if b"message-id" not in have:
+        fields.append(f"Message-ID: {message_id}\n".encode())
+    return Message(tuple(fields), message.body)
+
+
+def _name(field: bytes) -> bytes:
+    match = _NAME.match(field)
+    return match[1].lower() if match else b""
+
+
+def _value(field: bytes) -> str:
+    return field.partition(b":")[2].decode("utf-8", "replace").replace("\n", "")

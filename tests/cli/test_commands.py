@@ -1,0 +1,301 @@
+"""The commands as people and scripts run them: own processes, real sockets, a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from mailserver.accounts.accounts import Accounts
+from mailserver.accounts.database import Database
+from mailserver.cli import main
+from mailserver.cli.output import escaped
+from mailserver.config.load import load
+from mailserver.control.account_commands import account_commands
+from mailserver.control.server import ControlServer, Refused
+
+CONFIG = """\
+hostname = "mail.example.test"
+[domains."example.test".aliases]
+info = "alice"
+[users."alice@example.test"]
+password = "{PLAIN}wonderland"
+[[relay]]
+from = "10.0.0.0/8"
+action = "relay"
+"""
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """The console entry with these arguments, in this process: starting one for each call would take most of
+    the time."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MAILSERVER_CONFIG", raising=False)
+
+    def command(*arguments: str, stdin: str = "") -> Done:
+        monkeypatch.setattr(sys, "argv", ["mailserver", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        return Done(int(end.value.code or 0), out, err)
+
+    return command
+
+
+async def _smtp_greeting(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 mail.example.test ESMTP\r\n")
+    writer.close()
+
+
+async def _pop3_refusal(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"-ERR too many\r\n")
+    writer.close()
+
+
+class Running:
+    """A control socket with real accounts behind it, and listeners that answer well and badly, in a
+    thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.listeners: list[dict[str, Any]] = []
+        self.retried: list[Any] = []
+        self.errors: list[BaseException] = []
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
+
+    def __enter__(self) -> Running:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+        assert self.errors == []
+
+    async def _main(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        data = self.folder / "data"
+        await asyncio.to_thread(data.mkdir, exist_ok=True)
+        database = Database(str(data / "accounts.sqlite"))
+        with ThreadPoolExecutor(2) as executor:
+            config = load(self.folder / "config.toml").config
+            self.accounts = Accounts(config, database, executor=executor, now=lambda: 1.0)
+            commands = {"status": self._status, "health": self._health, "queue.list": self._queue}
+            commands |= {"queue.retry": self._retry, **account_commands(self.accounts)}
+            control = ControlServer(str(data / "control.sock"), commands, on_error=self.errors.append)
+            await control.start()
+            good = await asyncio.start_server(_smtp_greeting, "127.0.0.1", 0)
+            bad = await asyncio.start_server(_pop3_refusal, "127.0.0.1", 0)
+            self.ports = [s.sockets[0].getsockname()[1] for s in (good, bad)]
+            self._ready.set()
+            await self._end.wait()
+            good.close()
+            bad.close()
+            await control.close()
+        database.close()
+
+    async def _status(self, _: dict[str, Any]) -> Any:
+        return {"pid": 1, "queue": {"messages": 2}, "listeners": ["smtp 127.0.0.1:25\x1b[31m"]}
+
+    async def _health(self, _: dict[str, Any]) -> Any:
+        return self.listeners
+
+    async def _queue(self, _: dict[str, Any]) -> Any:
+        waiting = {"address": "x@remote.test", "state": "pending", "last_reply": "450 \x1b]0;later\x07"}
+        done = {"address": "y@remote.test", "state": "delivered", "last_reply": "250 ok"}
+        message = {"id": "1K5Q3ZB8W0QJ4", "sender": None, "recipients": [done, waiting], "size": 100}
+        return [message | {"accepted": 1.0, "next_attempt": 2.0, "attempts": 1, "held": False}]
+
+    async def _retry(self, args: dict[str, Any]) -> Any:
+        if args["ids"] == ["nope"]:
+            raise Refused("not in the queue: nope")
+        self.retried.append(args["ids"])
+        return {"count": 1}
+
+
+@pytest.fixture
+def running(folder: Path) -> Iterator[Running]:
+    with Running(folder) as server:
+        yield server
+
+
+def test_users_domains_and_aliases_without_a_server(run: Run, folder: Path) -> None:
+    done = run("domain", "add", "Second.test")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "added second.test (the server is not running; in effect when it starts)\n"
+    assert run("user", "add", "bob@second.test", "--password-stdin", stdin="builder\n").returncode == 0
+    assert run("alias", "set", "team@second.test", "bob", "x@Remote.test").returncode == 0
+    users = json.loads(run("user", "list", "--json").stdout)
+    assert [(u["address"], u["source"]) for u in users] == [
+        ("alice@example.test", "config"),
+        ("bob@second.test", "database"),
+    ]
+    aliases = json.loads(run("alias", "list", "second.test", "--json").stdout)
+    assert [(a["address"], a["targets"]) for a in aliases] == [
+        ("team@second.test", ["bob@second.test", "x@remote.test"])
+    ]
+    refused = run("domain", "remove", "second.test")
+    assert refused.returncode == 1
+    assert "still has 1 accounts" in refused.stderr
+    removed = run("user", "remove", "bob@second.test")
+    assert "its mail stays" in removed.stdout
+    assert (folder / "data" / "accounts.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_same_through_the_running_server(run: Run, running: Running) -> None:
+    done = run("user", "add", "bob@example.test", "--password-stdin", stdin="builder\n")
+    assert done.stdout == "added bob@example.test (in effect now)\n"
+    assert "bob" in running.accounts.directory.domains["example.test"].mailboxes
+    assert run("user", "passwd", "bob@example.test", "--password-stdin", stdin="other\n").returncode == 0
+    again = run("user", "add", "bob@example.test", "--password-stdin", stdin="x\n")
+    assert (again.returncode, again.stderr) == (
+        1,
+        "mailserver: the account bob@example.test exists already\n",
+    )
+    table = run("user", "list").stdout.splitlines()
+    assert table[0].split() == ["ADDRESS", "KEPT", "IN", "CREATED"]
+    assert [line.split()[0] for line in table[1:]] == ["alice@example.test", "bob@example.test"]
+
+
+def test_wrong_usage_and_wrong_configuration_are_2(run: Run, folder: Path) -> None:
+    assert run("user", "frobnicate").returncode == 2
+    assert run("user", "add", "bob@example.test", stdin="x").returncode == 2  # no terminal to ask on
+    assert run("explain", "--from", "a@b.test", "--to", "c@d.test", "--client", "nonsense").returncode == 2
+    assert run("check").returncode == 0
+    (folder / "config.toml").write_text(CONFIG + 'actoin = "relay"\n[limits]\nmessage_size = "big"\n')
+    for command in (("check",), ("user", "list")):
+        done = run(*command)
+        assert done.returncode == 2
+        faults = done.stderr.splitlines()
+        assert faults[0].startswith("config.toml:9: ")
+        assert faults[1].startswith("config.toml:11: ")
+        assert "Traceback" not in done.stderr
+    missing = run("check", "-c", "elsewhere.toml")
+    assert missing.returncode == 2
+    assert missing.stderr.startswith("elsewhere.toml:1: ")
+
+
+def test_the_configuration_is_found_by_its_variable(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "config.toml").rename(folder / "other.toml")
+    assert run("user", "list").returncode == 2
+    assert run("user", "list", "-c", "other.toml").returncode == 0
+    monkeypatch.setenv("MAILSERVER_CONFIG", "other.toml")
+    assert run("user", "list").returncode == 0
+
+
+def test_a_damaged_database_is_told_and_left(run: Run, folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "accounts.sqlite").write_bytes(b"garbage")
+    for command in (("user", "list"), ("domain", "add", "x.test"), ("check",)):
+        done = run(*command)
+        assert done.returncode == 1
+        assert "accounts.sqlite is damaged" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert (folder / "data" / "accounts.sqlite").read_bytes() == b"garbage"
+
+
+def test_when_no_server_runs(run: Run) -> None:
+    assert run("status").returncode == 3
+    assert json.loads(run("status", "--json").stdout) == {"running": False}
+    for command in (("health",), ("stop",), ("reload",), ("queue", "retry")):
+        done = run(*command)
+        assert (done.returncode, done.stderr) == (1, "mailserver: the server is not running\n")
+    assert json.loads(run("queue", "list", "--json").stdout) == []
+
+
+def test_explain_needs_no_server(run: Run) -> None:
+    told = run("explain", "--from", "x@remote.test", "--to", "info@example.test", "--client", "203.0.113.9")
+    assert told.returncode == 0
+    assert "info@example.test is an alias of alice@example.test" in told.stdout
+    relayed = run("explain", "--from", "", "--to", "x@remote.test", "--client", "10.1.1.1", "--json")
+    answer = json.loads(relayed.stdout)
+    assert answer["permitted"] is True
+    assert answer["rule"] == "config.toml:6 [[relay]] 10.0.0.0/8"
+
+
+def test_health_looks_at_every_listener(run: Run, running: Running) -> None:
+    good, bad = running.ports
+    smtp = {"service": "smtp", "host": "127.0.0.1", "port": good, "tls": False}
+    running.listeners = [smtp, smtp | {"host": "0.0.0.0"}]
+    assert run("health").returncode == 0
+    running.listeners = [smtp, {"service": "pop3", "host": "127.0.0.1", "port": bad, "tls": False}]
+    done = run("health", "--json")
+    assert done.returncode == 1
+    assert [answer["healthy"] for answer in json.loads(done.stdout)] == [True, False]
+    running.listeners = [smtp | {"tls": True}]
+    assert run("health").returncode == 1
+
+
+def test_nothing_from_outside_reaches_the_terminal_raw(run: Run, running: Running) -> None:
+    for command in (("status",), ("status", "--json"), ("queue", "list"), ("queue", "list", "--json")):
+        done = run(*command)
+        assert done.returncode == 0
+        assert "\x1b" not in done.stdout
+        assert "\x07" not in done.stdout
+    row = run("queue", "list").stdout.splitlines()[1]
+    assert row.split()[0] == "1K5Q3ZB8W0QJ4"
+    assert "x@remote.test" in row
+    assert escaped("a\tb\u202ec\n") == "a\\tb\\u202ec\\n"
+
+
+def test_queue_verbs(run: Run, running: Running) -> None:
+    assert run("queue", "retry").stdout == "1 message tried now\n"
+    assert run("queue", "retry", "A", "B").returncode == 0
+    assert running.retried == [None, ["A", "B"]]
+    assert run("queue", "retry", "nope").stderr == "mailserver: not in the queue: nope\n"
+    assert run("queue", "hold").returncode == 2
+
+
+def test_small_tools(run: Run, folder: Path) -> None:
+    assert run("maildirmake", "Mail dir").returncode == 0
+    assert sorted(p.name for p in (folder / "Mail dir").iterdir()) == ["cur", "new", "tmp"]
+    hashed = run("user", "hash", "--password-stdin", stdin="secret\n").stdout.strip()
+    assert hashed.startswith("$argon2id$")
+    done = run("user", "add", "eve@example.test", "--hashed", "--password-stdin", stdin=hashed + "\n")
+    assert done.returncode == 0
+    assert run("config", "describe", "limits.nonsense").returncode == 2
+
+
+def test_help_teaches_and_starts_lean(run: Run) -> None:
+    for command in ((), ("user",), ("user", "add"), ("queue",), ("alias", "set"), ("sendmail",)):
+        told = run(*command, "--help")
+        assert told.returncode == 0
+        assert "mailserver" in told.stdout
+    heavy = (
+        "import sys; from typer.testing import CliRunner; from mailserver.cli.program import app;"
+        "CliRunner().invoke(app, ['user', 'add', '--help']); CliRunner().invoke(app, ['frobnicate']);"
+        "print([m for m in ('rich', 'sqlite3', 'argon2', 'uvloop') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout == "[]\n"
