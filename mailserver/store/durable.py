@@ -24,7 +24,7 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 
 from mailserver.store.batches import BatchThread
@@ -200,7 +200,7 @@ class _Disk:
                 _finish(task)
         for task in batch[:done]:
             if task.job.remove and task.error is None:
-                task.error = _remove(task.job.remove)
+                task.error = _remove(task.job)
         return done
 
     # ---- 1. write ------------------------------------------------------------------------------------------
@@ -383,14 +383,14 @@ def make_directory(path: str) -> None:
             raise error
 
 
-def _remove(paths: Iterable[str]) -> OSError | None:
+def _remove(job: Job) -> OSError | None:
     failure: OSError | None = None
-    for path in paths:
+    for path in job.remove:
         crash_point("before-remove")
         try:
             os.unlink(path)
         except FileNotFoundError:
-            pass
+            job.missing += (path,)
         except OSError as error:
             failure = RemovalFailed(error.errno, error.strerror, path)
         crash_point("after-remove")

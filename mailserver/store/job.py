@@ -35,10 +35,12 @@ class NewFile:
 
 @dataclass(slots=True)
 class Job:
-    """``remove`` is unlinked after the names of ``files`` are synced; what is missing already is fine."""
+    """``remove`` is unlinked after the names of ``files`` are synced; what is missing already is fine, and
+    listed in ``missing`` afterwards."""
 
     files: tuple[NewFile, ...] = ()
     remove: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 class RemovalFailed(OSError):  # noqa: N818 - says what happened, like the other outcomes here

@@ -1,0 +1,347 @@
+"""The in-memory index of mailboxes: what POP3, deliveries and status see without asking the disk again.
+
+A mailbox is read at its first opening: one listing of new/ and cur/ in a thread, sizes taken from the
+names. From then on deliveries are added as they are committed and deletions taken out. Other programs may
+work in the same Maildir at any time, so every opening compares the modification times of new/ and cur/ with
+those before the last listing and lists again when they differ, be it by our own doing: only a listing tells
+for sure that nothing else happened in the same moment. A time so young that a change after it could have
+left it the same is not trusted.
+
+Measured here: 144 octets a message; 100,000 messages listed in 0.25 s, listed again in 0.12 s when nothing
+but a few deliveries happened, opened in 10 µs when nothing did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from hashlib import sha256
+from typing import TypeVar, overload
+
+from mailserver.store import maildir
+from mailserver.store.content import Content
+from mailserver.store.durable import Durable, Job, RemovalFailed
+from mailserver.store.maildir import Entry, Files, base_name
+
+MESSAGE_MEMORY = 144  # octets: a name of about 75 octets, two array places
+MAILBOX_MEMORY = 2048
+READY_MAX = 100_000  # mailboxes known to exist
+IN_FLIGHT = 65536  # deliveries between new_name() and delivered() at most
+_GRANULARITY = 50_000_000  # ns; the kernel's clock for files ticks every 1 to 10 ms
+_COARSE = 2_100_000_000  # ns; a time of whole seconds comes from a file system that has no finer ones
+NAME_MAX = 250  # octets of a folder's name; file systems allow 255
+_SAFE = re.compile(rb"[^A-Za-z0-9_+=.-]")
+
+T = TypeVar("T")
+Times = tuple[int, int]  # st_mtime_ns of new/ and cur/
+
+
+class Entries(Sequence[Entry]):
+    """The messages of a snapshot; each Entry is made when asked for."""
+
+    __slots__ = ("_count", "_files")
+
+    def __init__(self, files: Files) -> None:
+        # ``files`` only ever grows at its end (a deletion makes new Files), so the count freezes it.
+        self._files, self._count = files, len(files.names)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
+        if isinstance(index, slice):
+            return [self._files.entry(number) for number in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        return self._files.entry(index % self._count)
+
+
+class Snapshot:
+    """A mailbox as it was when opened; never changes. ``octets``: sum of the sizes. Close it: until then
+    the mailbox stays in memory."""
+
+    __slots__ = ("_box", "entries", "octets")
+
+    def __init__(self, box: _Mailbox) -> None:
+        self._box: _Mailbox | None = box
+        self.entries = Entries(box.files)
+        self.octets = box.files.octets
+        box.holders += 1
+
+    def close(self) -> None:
+        """Let go; a second time does nothing."""
+        if self._box is not None:
+            self._box.holders -= 1
+            if not self._box.holders:
+                self._box.moved = {}
+            self._box = None
+
+
+class _Mailbox:
+    __slots__ = (
+        "arrived",
+        "expected",
+        "files",
+        "holders",
+        "kept",
+        "listing",
+        "lock",
+        "moved",
+        "path",
+        "times",
+    )
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.files = Files()
+        self.times: Times | None = None  # before the last listing, where they can be trusted
+        self.holders = 0
+        self.kept = False  # whether it counts in the index
+        self.lock = asyncio.Lock()
+        self.listing = False
+        self.arrived: list[tuple[str, int]] = []  # delivered while a listing is under way
+        self.expected: set[str] = set()  # base names that a listing saw before delivered() told of them
+        self.moved: dict[str, str] = {}  # base name → folder and flags, where other programs put files
+
+    def where(self, entry: Entry) -> str:
+        """The path as far as known."""
+        base = base_name(entry.name)
+        if (place := self.moved.get(base)) is not None:
+            return f"{self.path}/{place[:3]}/{base}{place[3:]}"
+        return f"{self.path}/{'new' if entry.new else 'cur'}/{entry.name}"
+
+
+class Mailboxes:
+    """All mailboxes below ``root``. ``memory``: octets the index may take. Lives in the loop's thread; what
+    blocks runs in ``executor``. ``now``: the machine's clock in nanoseconds, compared with file times."""
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        hostname: str,
+        memory: int,
+        durable: Durable,
+        executor: Executor,
+        now: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._root, self._memory, self._now = root, memory, now
+        self._durable, self._executor = durable, executor
+        self._source = maildir.NameSource(hostname)
+        self._boxes: OrderedDict[str, _Mailbox] = OrderedDict()
+        self._ready: dict[str, str] = {}
+        self._messages = self._evictions = 0
+
+    # ---- delivery ------------------------------------------------------------------------------------------
+    def directory(self, mailbox: str) -> str:
+        """``root``/DOMAIN/USER of the untrusted key USER@DOMAIN: different keys, different directories."""
+        user, _, domain = mailbox.rpartition("@")
+        return f"{self._root}/{_encode(domain)}/{_encode(user)}"
+
+    def ready(self, mailbox: str) -> str | None:
+        """Its directory if it is known to exist, without looking; else ``await ensure()``."""
+        return self._ready.get(mailbox)
+
+    async def ensure(self, mailbox: str) -> str:
+        """Look, make what is missing of the Maildir, and return its directory. Raises OSError."""
+        path = self.directory(mailbox)
+        await self._in_thread(maildir.make, path)
+        if len(self._ready) >= READY_MAX:
+            self._ready.clear()
+        self._ready[mailbox] = path
+        return path
+
+    def new_name(self, now: float, size: int, wire_size: int) -> str:
+        """A file name for a message: octets on disk, octets with CRLF. ``now``: Unix seconds."""
+        return self._source.next(now, size, wire_size)
+
+    def delivered(self, mailbox: str, name: str, wire_size: int) -> None:
+        """``name`` (of new_name) is now in new/."""
+        box = self._boxes.get(mailbox)
+        if box is None:
+            return
+        if box.listing:
+            box.arrived.append((name, wire_size))
+        elif name in box.expected:
+            box.expected.discard(name)
+        else:
+            box.files.add(name, wire_size, True)
+            self._messages += box.kept
+
+    # ---- reading -------------------------------------------------------------------------------------------
+    async def open(self, mailbox: str) -> Snapshot:
+        """The mailbox as it is on disk now; made if it does not exist. Raises OSError."""
+        box = self._boxes.get(mailbox)
+        if box is None:
+            box = self._boxes[mailbox] = _Mailbox(self.directory(mailbox))
+            box.kept = True
+        self._boxes.move_to_end(mailbox)
+        box.holders += 1  # not to be evicted while it is listed
+        try:
+            async with box.lock:
+                if box.times is None or not _unchanged(box.path, box.times):
+                    await self._list(mailbox, box)
+                snapshot = Snapshot(box)
+        finally:
+            box.holders -= 1
+            self._evict()
+        return snapshot
+
+    async def read(self, mailbox: str, entry: Entry) -> Content:
+        """Where the message lies now, even if another program moved it or changed its flags. Raises
+        FileNotFoundError when it is gone."""
+        box = self._boxes.get(mailbox) or _Mailbox(self.directory(mailbox))
+        try:
+            return _content(box.where(entry))
+        except FileNotFoundError:
+            box.moved = await self._in_thread(_places, box.path)
+        return _content(box.where(entry))
+
+    async def delete(self, mailbox: str, entries: Sequence[Entry]) -> int:
+        """Unlink the messages; how many are gone, those that were gone already included. Raises nothing:
+        what could not be removed stays in the index."""
+        box = self._boxes.get(mailbox) or _Mailbox(self.directory(mailbox))
+        left = list(entries)
+        for _ in range(3):  # another program may move a file meanwhile, but not just now again and again
+            job = Job(remove=tuple(map(box.where, left)))
+            with suppress(RemovalFailed):
+                await asyncio.shield(self._durable.commit(job))
+            if not job.missing:
+                break
+            box.moved = await self._in_thread(_places, box.path)
+            left = [entry for entry in left if base_name(entry.name) in box.moved]
+        stuck = set(await self._in_thread(_existing, list(map(box.where, left))))
+        gone = [entry for entry in entries if not stuck or box.where(entry) not in stuck]
+        async with box.lock:
+            self._take_out(box, gone)
+        return len(gone)
+
+    def status(self) -> dict[str, int]:
+        """mailboxes and messages in memory, about how many octets they take, evictions since the start."""
+        return {
+            "mailboxes": len(self._boxes),
+            "messages": self._messages,
+            "bytes": self._bytes(),
+            "evictions": self._evictions,
+        }
+
+    # ---- inside --------------------------------------------------------------------------------------------
+    async def _list(self, mailbox: str, box: _Mailbox) -> None:
+        recent = self._source.issued - IN_FLIGHT
+        box.listing = True
+        files, strange = box.files, set[str]()
+        try:
+            arguments = (box.path, box.files, self._source, recent, self._now)
+            try:
+                box.times, files, strange = await self._in_thread(_list, *arguments)
+            except FileNotFoundError:
+                await self.ensure(mailbox)
+                box.times, files, strange = await self._in_thread(_list, *arguments)
+        finally:
+            box.listing = False
+            self._put(box, files)
+            box.expected |= strange
+            arrived, box.arrived = box.arrived, []
+            for name, size in arrived:
+                self.delivered(mailbox, name, size)
+
+    def _evict(self) -> None:
+        while self._bytes() > self._memory:
+            idle = next((key for key, box in self._boxes.items() if not box.holders), None)
+            if idle is None:
+                return
+            box = self._boxes.pop(idle)
+            box.kept = False
+            self._messages -= len(box.files.names)
+            self._evictions += 1
+
+    def _bytes(self) -> int:
+        return len(self._boxes) * MAILBOX_MEMORY + self._messages * MESSAGE_MEMORY
+
+    def _take_out(self, box: _Mailbox, gone: Iterable[Entry]) -> None:
+        names = {entry.name for entry in gone}
+        if sum(map(names.__contains__, box.files.names)) < len(names):  # flags changed since
+            bases = set(map(base_name, names))
+            names = {name for name in box.files.names if base_name(name) in bases}
+        self._put(box, box.files.without(names))
+
+    def _put(self, box: _Mailbox, files: Files) -> None:
+        """New contents; what snapshots hold stays as it is."""
+        if box.kept:
+            self._messages += len(files.names) - len(box.files.names)
+        box.files = files
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+
+
+def _list(
+    path: str, old: Files, source: maildir.NameSource, recent: int, now: Callable[[], int]
+) -> tuple[Times | None, Files, set[str]]:
+    """In a thread: (times that can be trusted, what is there: ``old`` itself if that is still true, base
+    names in it that ``source`` has issued after ``recent`` and ``old`` lacks)."""
+    moment = now()
+    times = _times(path)
+    settled = all(moment - time > (_GRANULARITY if time % 1_000_000_000 else _COARSE) for time in times)
+    new, cur = maildir.names(f"{path}/new"), maildir.names(f"{path}/cur")
+    before = set(old.names)
+    files = old
+    strange: set[str] = set()
+    if not old.is_just(new, cur):
+        known = {base_name(name): size >> 1 for name, size in zip(old.names, old.sizes, strict=True)}
+        files = maildir.read(path, known)
+        strange = {base_name(name) for name in set(files.names) - before if source.serial(name) > recent}
+        strange -= known.keys()
+    return times if settled else None, files, strange
+
+
+def _times(path: str) -> Times:
+    return os.stat(f"{path}/new").st_mtime_ns, os.stat(f"{path}/cur").st_mtime_ns
+
+
+def _unchanged(path: str, times: Times) -> bool:
+    try:
+        return _times(path) == times
+    except FileNotFoundError:
+        return False
+
+
+def _places(path: str) -> dict[str, str]:
+    """In a thread: base name → folder and flags of what is there."""
+    places = {base_name(name): f"new{name[len(base_name(name)) :]}" for name in maildir.names(f"{path}/new")}
+    for name in maildir.names(f"{path}/cur"):
+        base = base_name(name)
+        places[base] = sys.intern(f"cur{name[len(base) :]}")
+    return places
+
+
+def _existing(paths: list[str]) -> list[str]:
+    return [path for path in paths if os.path.lexists(path)]
+
+
+def _content(path: str) -> Content:
+    return Content(path, 0, os.stat(path).st_size)
+
+
+def _encode(text: str) -> str:
+    """A file name for any text: letters, digits and _+=.- stay, all else becomes %XX (UTF-8); no name
+    begins with a dot; what would be too long ends in a hash."""
+    octets = text.encode("utf-8", "surrogatepass")
+    name = _SAFE.sub(lambda match: b"%%%02X" % match[0][0], octets).decode()
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name) > NAME_MAX:
+        # "%-" is in no other name, so this cannot be mistaken for one.
+        name = f"{name[: NAME_MAX - 66]}%-{sha256(octets).hexdigest()}"
+    return name or "%"
