@@ -130,6 +130,7 @@ class DeliveredTo(Event, frozen=True, tag="delivered"):
     remote: str = ""
     reply: str = ""
     seconds: float = 0.0  # since accepted
+    attempts: int = 0  # 0: in the commit that accepted it; above 1 it may, after a crash, be a duplicate
 
 
 class DeferredFor(_Warn, frozen=True, tag="deferred"):

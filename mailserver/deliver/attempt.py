@@ -11,8 +11,8 @@ from mailserver.store.content import Content
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """``recipients`` are some of the envelope's, all with a route to ``destination`` (for mailboxes of ours that
-    is schedule-internal: look at the routes). ``attempts`` counts this one: 1 is the first."""
+    """``recipients`` are some of the envelope's, all with one ``destination``: that of their Remote route, or
+    "local:" for mailboxes of ours. ``attempts`` counts this one: 1 is the first."""
 
     envelope: Envelope
     recipients: tuple[Recipient, ...]

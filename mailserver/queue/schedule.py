@@ -35,15 +35,14 @@ DOWN_MAX = 10_000  # destinations remembered as down; the oldest are forgotten f
 
 
 def backoff(attempt: int, retry: Sequence[float], jitter: float, random: Callable[[], float]) -> float:
-    """Seconds to wait after attempt number ``attempt`` (1 = the first). The last wait repeats; ``jitter`` is
+    """Seconds to wait after attempt number ``attempt`` (1 = the first); the last wait repeats. ``jitter`` is
     the fraction by which it varies either way, so that a burst does not come back as a burst."""
-    wait = retry[min(attempt, len(retry)) - 1]
-    return wait * (1 + jitter * (2 * random() - 1))
+    return retry[min(attempt, len(retry)) - 1] * (1 + jitter * (2 * random() - 1))
 
 
 def next_time(now: float, wait: float, expires: float) -> float:
-    """When to try again: the last attempt falls on the moment the message grows too old, never after it."""
-    return max(now, min(now + wait, expires))
+    """When to try again: the last attempt falls on the moment the message grows too old."""
+    return min(now + wait, expires) if expires > now else now + wait
 
 
 class Stage(IntEnum):
@@ -75,9 +74,6 @@ class Batch:
         self.stage = Stage.WAITING
         self.ticket = 0  # the one heap entry that counts; older ones are stale
 
-    def __repr__(self) -> str:
-        return f"<Batch {self.id} {self.destination} {self.recipients} {self.stage.name} due {self.due:.0f}>"
-
 
 class _Down(NamedTuple):
     until: float
@@ -93,7 +89,7 @@ class _Lane:
         self.name = name
         self.ready: OrderedDict[Batch, None] = OrderedDict()  # a plain dict pops its front in O(n)
         self.in_flight = 0
-        self.line: deque[_Lane] | None = None  # where it stands in line; an entry in another deque is stale
+        self.line: deque[_Lane] | None = None  # where it stands; an entry in another deque is stale
 
 
 class Schedule:
@@ -193,14 +189,11 @@ class Schedule:
         """When ``take`` will next have something: 0.0 = at once, None = not before something changes."""
         if self._sinking or (self._turn and self.in_flight < self.settings.concurrency):
             return 0.0
-        heap = self._heap
-        while heap and heap[0][1] != heap[0][2].ticket:
-            heappop(heap)
-        return heap[0][0] if heap else None
+        return self.oldest_due()
 
     # ---- an administrator's hand -------------------------------------------------------------------
     def hold(self, message: str) -> bool:
-        """Not tried until released; what is in flight finishes. False = no such message."""
+        """Not tried until released; what is in flight finishes. False = unknown."""
         for batch in self._messages.get(message, ()):
             if batch.stage is Stage.IN_FLIGHT:
                 batch.held = True
@@ -239,9 +232,12 @@ class Schedule:
         return bool(batches)
 
     # ---- questions ---------------------------------------------------------------------------------
-    def __len__(self) -> int:
-        """Messages, not batches."""
-        return len(self._messages)
+    def oldest_due(self) -> float | None:
+        """The earliest time anything waits for; None: nothing does."""
+        heap = self._heap
+        while heap and heap[0][1] != heap[0][2].ticket:
+            heappop(heap)
+        return heap[0][0] if heap else None
 
     def batches(self, message: str) -> tuple[Batch, ...]:
         """What is left of the message; () = unknown."""
@@ -283,8 +279,7 @@ class Schedule:
                 moved += 1
 
     def _make_ready(self, batch: Batch, now: float) -> None:
-        lane = self._lanes.get(batch.destination)
-        if lane is None:
+        if (lane := self._lanes.get(batch.destination)) is None:
             lane = self._lanes[batch.destination] = _Lane(batch.destination)
         batch.stage = Stage.READY
         lane.ready[batch] = None

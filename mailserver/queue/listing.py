@@ -1,0 +1,44 @@
+"""What ``queue list`` and ``queue show`` print about a queued message."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mailserver.message.envelope import Envelope
+from mailserver.queue.schedule import Schedule
+
+
+class QueuedRecipient(msgspec.Struct, frozen=True):
+    """``state``: pending, delivered or failed."""
+
+    address: str
+    state: str
+    last_reply: str
+
+
+class QueuedMessage(msgspec.Struct, frozen=True):
+    """Times are Unix seconds; ``size`` in octets as stored; ``sender`` None is the null sender."""
+
+    id: str
+    sender: str | None
+    recipients: tuple[QueuedRecipient, ...]
+    size: int
+    accepted: float
+    next_attempt: float
+    attempts: int
+    held: bool
+
+
+def describe(envelope: Envelope, schedule: Schedule) -> QueuedMessage:
+    """The message as it stands: the most attempts any of its parts had, the earliest next one."""
+    batches = schedule.batches(envelope.id)
+    return QueuedMessage(
+        envelope.id,
+        envelope.sender,
+        tuple(QueuedRecipient(r.address, r.state.value, r.last_reply) for r in envelope.recipients),
+        envelope.size,
+        envelope.accepted,
+        min((batch.due for batch in batches), default=envelope.accepted),
+        max((batch.attempts for batch in batches), default=0),
+        schedule.is_held(envelope.id),
+    )

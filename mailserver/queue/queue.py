@@ -1,0 +1,347 @@
+"""The whole life of a message: accepted, tried, settled (RFC 5321 4.5.4.1, RFC 3461 6, R08, R09).
+
+accept   one commit (queue/accept.py): mailboxes of ours get it, everybody else is in the spool
+_pump    the schedule gives what is due; attempts and next time are moved forward before anything is tried
+_try     ``deliver`` gets one batch and gives an Outcome for each recipient
+_settle  reports are accepted first, like any other message; then the states are saved, or it is removed
+
+So a crash between a remote's 250 and the save sends at most one duplicate, and DeliveredTo.attempts above 1
+says so. A message that was deferred before, or found in the spool at start-up, has its next time on disk
+before it is tried: one that kills the server does not kill it again at once. A fresh one is spared that write.
+
+Counted are recipients: accepted + loaded = pending + delivered + forwarded + bounced + dropped + quarantined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as random_module
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from itertools import islice
+
+from mailserver import events
+from mailserver.config.schema import Queue as Settings
+from mailserver.deliver.attempt import Attempt, Deliver
+from mailserver.events import Emit
+from mailserver.message.body import Body
+from mailserver.message.envelope import Deferred, Envelope, Local, Outcome, Recipient, State
+from mailserver.message.ids import IdSource
+from mailserver.queue.accept import Intake
+from mailserver.queue.judgement import (
+    Judgement,
+    destination_of,
+    down_reason,
+    due_for_report,
+    judge,
+    why_untold,
+)
+from mailserver.queue.listing import QueuedMessage, describe
+from mailserver.queue.report import Reports, RouteOf
+from mailserver.queue.schedule import PORTION, Batch, Schedule, Stage
+from mailserver.queue.spool import Loaded, Spool, SpoolDamaged
+from mailserver.queue.tasks import Tasks
+from mailserver.store.content import Content
+from mailserver.store.durable import Durable, Job
+from mailserver.store.index import Mailboxes
+
+_THREAD_FROM = 1 << 18  # octets of content that are not read in the loop's thread
+_TIMER_MAX = 60.0  # seconds: the wall clock may be set meanwhile
+_AFTER_BUG = 1.0  # seconds
+_LEDGER = ("pending", "loaded", "accepted", "delivered", "forwarded", "bounced", "dropped", "quarantined")
+
+
+class Queue:
+    """Everything from ``250 queued`` to the last outcome. One event loop owns it; ``now``: Unix seconds.
+
+    Await ``start`` before the listeners accept: loading tidies the spool's tmp/.
+    """
+
+    def __init__(
+        self, *, settings: Settings, hostname: str, spool: Spool, durable: Durable, mailboxes: Mailboxes,
+        deliver: Deliver, route_of: RouteOf, emit: Emit, now: Callable[[], float],
+        random: Callable[[], float] = random_module.random, executor: Executor | None = None,
+    ) -> None:  # fmt: skip
+        self._settings, self._now, self._emit = settings, now, emit
+        self._spool, self._durable, self._deliver = spool, durable, deliver
+        self._schedule = Schedule(settings, random=random)
+        self._ids = IdSource(int(random() * (1 << 20)))
+        self._tasks = Tasks(emit, executor)
+        self._count: Counter[str] = Counter()
+        self._reports = Reports(
+            settings=settings, hostname=hostname, spool=spool, accept=self.accept, route_of=route_of,
+            tasks=self._tasks, emit=emit, now=now, new_id=self.new_id,
+        )  # fmt: skip
+        self._intake = Intake(
+            spool=spool, durable=durable, mailboxes=mailboxes, tasks=self._tasks, emit=emit, now=now,
+            count=self._count, spooled=self._spooled, report_success=self._reports.success,
+        )  # fmt: skip
+        self._messages: dict[str, Envelope] = {}
+        self._reloaded: set[str] = set()  # found at start-up and not tried since
+        self._timer: asyncio.Handle | None = None
+        self._running = False
+
+    def new_id(self) -> str:
+        """A queue id for the next message."""
+        return self._ids.next(self._now())
+
+    def accept(
+        self, envelope: Envelope, body: Body, *, session: int = 0, rule: str = ""
+    ) -> asyncio.Future[str]:
+        """Make the message durable. The future has its id when it is, names included, and POP3 can see it; or
+        the OSError that prevented it: nothing is stored then. Cancelling the future changes nothing."""
+        return self._intake.accept(envelope, body, session, rule)
+
+    def _spooled(self, envelope: Envelope) -> None:
+        self._enqueue(envelope, 0, envelope.accepted, held=False)
+        self.kick()
+
+    def _enqueue(self, envelope: Envelope, attempts: int, due: float, *, held: bool) -> None:
+        pending = [(r.id, destination_of(r)) for r in envelope.recipients if r.state is State.PENDING]
+        self._count["pending"] += len(pending)
+        self._messages[envelope.id] = envelope
+        self._schedule.add(envelope.id, pending, due=due, attempts=attempts, held=held)
+
+    # ---- start, run, stop --------------------------------------------------------------------------
+    async def start(self) -> int:
+        """Load the spool, in a thread, while deliveries begin. Returns how many messages are queued."""
+        self._running = True
+        found = self._spool.load()
+        while portion := await self._tasks.in_thread(list[Loaded], islice(found, PORTION)):
+            for envelope, attempts, due, held in portion:
+                before = self._count["pending"]
+                self._enqueue(envelope, attempts, due, held=held)
+                self._count["loaded"] += self._count["pending"] - before
+                self._reloaded.add(envelope.id)
+                if self._count["pending"] == before:  # settled, but the crash came before its removal
+                    self._tasks.spawn(self._save(envelope))
+            self.kick()
+        return len(self._messages)
+
+    async def drain(self, deadline: float) -> None:
+        """Start nothing new; what runs has ``deadline`` seconds, then it is cut off and stays queued."""
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._tasks.drain(deadline)
+
+    def kick(self) -> None:
+        """Look at the schedule in the loop's next turn (also after the clock was moved)."""
+        if self._running:
+            self._arm(0.0)
+
+    def _arm(self, delay: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay, self._pump)
+
+    def _pump(self) -> None:
+        """Start what is due, arm the timer for what is next. A bug in here is reported and stops nothing."""
+        delay = _AFTER_BUG
+        try:
+            now = self._now()
+            if len(self._tasks) < self._settings.concurrency + PORTION:  # else many reports are under way
+                for batch in self._schedule.take(now):
+                    self._begin(batch, self._messages[batch.id], now)
+            wake = self._schedule.wake()
+            if wake is None or len(self._tasks) >= self._settings.concurrency + PORTION:
+                delay = _TIMER_MAX  # the end of a task kicks
+            else:
+                delay = min(max(0.0, wake - now), _TIMER_MAX)
+        except Exception as error:
+            self._tasks.bug("queue", error)
+        self._arm(delay)
+
+    def _begin(self, batch: Batch, envelope: Envelope, now: float) -> None:
+        wanted = set(batch.recipients)
+        recipients = [recipient for recipient in envelope.recipients if recipient.id in wanted]
+        if not batch.suspended:
+            self._tasks.spawn(self._try(batch, envelope, recipients))
+            return
+        outcome = Deferred(f"not tried again yet: {batch.suspended}", "4.4.1")
+        outcomes: dict[int, Outcome] = {recipient.id: outcome for recipient in recipients}
+        if due_for_report(envelope, recipients, now, self._settings):
+            self._tasks.spawn(self._settle(batch, envelope, recipients, outcomes))
+        else:  # by far the most: no task, nothing to save
+            judgement = judge(envelope, recipients, outcomes, now, self._settings)
+            self._apply(batch, envelope, judgement, "")
+
+    # ---- try ---------------------------------------------------------------------------------------
+    async def _try(self, batch: Batch, envelope: Envelope, recipients: Sequence[Recipient]) -> None:
+        outcomes: dict[int, Outcome] = {}
+        try:
+            content = await self._content(batch, envelope)
+            attempt = Attempt(envelope, tuple(recipients), batch.destination, content, batch.attempts)
+            outcomes = await self._deliver(attempt)
+            if missing := [r.address for r in recipients if r.id not in outcomes]:
+                self._emit(events.Problem("deliver", f"no outcome for {missing}", id=envelope.id))
+        except (SpoolDamaged, FileNotFoundError) as damage:
+            self._give_up(batch, envelope, damage)
+            return
+        except Exception as error:
+            self._tasks.bug("deliver", error, envelope.id)
+        await self._settle(batch, envelope, recipients, outcomes)
+
+    async def _content(self, batch: Batch, envelope: Envelope) -> Content:
+        fresh = batch.attempts == 1 and envelope.id not in self._reloaded
+        if not fresh:
+            self._reloaded.discard(envelope.id)
+            await self._save(envelope)
+        if fresh and envelope.size < _THREAD_FROM:  # still in the page cache
+            return self._spool.content(envelope)
+        return await self._tasks.in_thread(self._spool.content, envelope)
+
+    def _give_up(self, batch: Batch, envelope: Envelope, damage: Exception) -> None:
+        """The spool file is unreadable: moved aside by the spool, out of the queue, said loudly."""
+        if batch.stage is not Stage.GONE:  # else an administrator, or another batch, was faster
+            self._leave(envelope, "quarantined")
+            if isinstance(damage, SpoolDamaged):
+                self._spool.quarantine(envelope.id, str(damage))
+            else:
+                self._emit(events.Problem("queue", f"its spool file is missing: {damage}", id=envelope.id))
+        self._schedule.settle(batch, (), now=self._now(), expires=0)
+        self.kick()
+
+    # ---- settle ------------------------------------------------------------------------------------
+    async def _settle(
+        self, batch: Batch, envelope: Envelope, recipients: Sequence[Recipient], outcomes: dict[int, Outcome]
+    ) -> None:
+        judgement = judge(envelope, recipients, outcomes, self._now(), self._settings)
+        try:
+            if batch.stage is not Stage.GONE:
+                await self._reports.owed(envelope, judgement)
+        except Exception as error:
+            self._tasks.bug("queue", error, envelope.id)
+            judgement.keep_failed("internal error")
+        try:
+            self._apply(batch, envelope, judgement, down_reason(outcomes))
+            await self._save(envelope)
+        finally:
+            self.kick()
+
+    def _apply(self, batch: Batch, envelope: Envelope, judgement: Judgement, down: str) -> None:
+        """Put the judgement into the envelope, the counters and the schedule, and then into the log."""
+        now = self._now()
+        if batch.stage is Stage.GONE:  # removed by an administrator meanwhile
+            self._schedule.settle(batch, (), now=now, expires=0, down=down)
+            return
+        told = {recipient.id for recipient, _ in judgement.failure}
+        for recipient, done in judgement.delivered:
+            _note(recipient, State.DELIVERED, done.reply, "2.0.0")
+            self._settled("delivered" if isinstance(recipient.route, Local) else "forwarded")
+        for recipient, failed in judgement.failed:
+            _note(recipient, State.FAILED, failed.reply, failed.status)
+            self._settled("bounced" if recipient.id in told else "dropped")
+        for recipient, later in judgement.deferred:
+            _note(recipient, State.PENDING, later.reply, later.status)
+        left = [recipient.id for recipient, _ in judgement.deferred]
+        expires = envelope.accepted + self._settings.max_age
+        self._schedule.settle(batch, left, now=now, expires=expires, down=down)
+        self._tell(batch, envelope, judgement, told, now - envelope.accepted)
+
+    def _tell(
+        self, batch: Batch, envelope: Envelope, judgement: Judgement, told: set[int], age: float
+    ) -> None:
+        emit, name, tries = self._emit, envelope.id, batch.attempts
+        for recipient, o in judgement.delivered:
+            emit(events.DeliveredTo(name, recipient.address, o.remote, o.reply, age, tries))
+        for recipient, f in judgement.failed:
+            emit(events.FailedFor(name, recipient.address, f.reply, f.status, f.remote))
+            if recipient.id not in told:
+                emit(events.Dropped(name, recipient.address, why_untold(envelope, recipient)))
+        for recipient, d in judgement.deferred:
+            emit(events.DeferredFor(
+                name, recipient.address, d.reply, d.status, tries, batch.due, d.remote
+            ))  # fmt: skip
+
+    def _settled(self, how: str) -> None:
+        self._count["pending"] -= 1
+        self._count[how] += 1
+
+    async def _save(self, envelope: Envelope) -> None:
+        """What the message has become, on disk: its progress, or nothing when all are settled."""
+        if envelope.id not in self._messages:
+            return
+        if batches := self._schedule.batches(envelope.id):
+            progress = self._spool.progress(
+                envelope, attempts=max(b.attempts for b in batches), due=min(b.due for b in batches),
+                held=self._schedule.is_held(envelope.id),
+            )  # fmt: skip
+            job = Job((progress,))
+        else:
+            del self._messages[envelope.id]
+            self._reloaded.discard(envelope.id)
+            job = Job(remove=self._spool.removal(envelope.id))
+        try:
+            await self._durable.commit(job)
+        except OSError as error:
+            self._emit(events.Problem("queue", f"progress could not be saved: {error}", id=envelope.id))
+        if not batches:
+            self._emit(events.Removed(envelope.id))
+
+    def _leave(self, envelope: Envelope, how: str) -> None:
+        """Out of the queue as it is; what is under way comes to nothing."""
+        for recipient in envelope.recipients:
+            if recipient.state is State.PENDING:
+                self._settled(how)
+        self._schedule.remove(envelope.id)
+        self._reloaded.discard(envelope.id)
+        del self._messages[envelope.id]
+
+    # ---- an administrator's hand -------------------------------------------------------------------
+    def retry(self, ids: Iterable[str] | None = None) -> int:
+        """Try these (None: all) now, whatever their back-off; held ones stay held. Returns how many."""
+        names, now = [*(self._messages if ids is None else ids)], self._now()
+        found = sum([self._schedule.retry(name, now) for name in names])
+        self.kick()
+        return found
+
+    def hold(self, ids: Iterable[str]) -> int:
+        """Do not try these until released; survives a restart. Returns how many there are."""
+        return self._marked([name for name in ids if self._schedule.hold(name)])
+
+    def release(self, ids: Iterable[str]) -> int:
+        """Undo hold. Returns how many there are."""
+        now = self._now()
+        return self._marked([name for name in ids if self._schedule.release(name, now)])
+
+    def _marked(self, ids: Sequence[str]) -> int:
+        for name in ids:
+            self._tasks.spawn(self._save(self._messages[name]))
+        self.kick()
+        return len(ids)
+
+    async def remove(self, ids: Iterable[str]) -> int:
+        """Delete these without a report. Returns how many there were. Raises OSError."""
+        found = [name for name in dict.fromkeys(ids) if name in self._messages]
+        for name in found:
+            self._leave(self._messages[name], "dropped")
+        await self._durable.commit(
+            Job(remove=tuple(path for name in found for path in self._spool.removal(name)))
+        )
+        for name in found:
+            self._emit(events.Removed(name, "removed by an administrator"))
+        return len(found)
+
+    def status(self) -> dict[str, int]:
+        """``queued`` in messages, the ledger in recipients, ``oldest_due`` in Unix seconds (0: nothing)."""
+        return {
+            "queued": len(self._messages),
+            "in_flight": self._schedule.in_flight,
+            "oldest_due": int(self._schedule.oldest_due() or 0),
+            **{name: self._count[name] for name in _LEDGER},
+        }
+
+    def show(self, message: str) -> QueuedMessage | None:
+        """One message by its id; None = unknown."""
+        envelope = self._messages.get(message)
+        return describe(envelope, self._schedule) if envelope is not None else None
+
+    def list(self) -> Sequence[QueuedMessage]:
+        """All of them, oldest acceptance first."""
+        return [describe(envelope, self._schedule) for envelope in self._messages.values()]
+
+
+def _note(recipient: Recipient, state: State, reply: str, status: str) -> None:
+    recipient.state, recipient.last_reply, recipient.status = state, reply, status

@@ -1,0 +1,256 @@
+"""The pure scheduler: a week of retries in milliseconds."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from mailserver.config.schema import Queue as Settings
+from mailserver.queue.schedule import Batch, Schedule, Stage, backoff, next_time
+
+RETRY = (300.0, 900.0, 3600.0, 10800.0)
+NEVER = 1e12
+MID = lambda: 0.5  # noqa: E731 - no jitter
+
+
+def schedule(**settings: object) -> Schedule:
+    return Schedule(Settings(**{"jitter": 0.0, **settings}), random=MID)
+
+
+def ids(batches: list[Batch]) -> list[str]:
+    return [b.id for b in batches]
+
+
+def test_waits_follow_the_list_and_the_last_repeats():
+    waits = [backoff(n, RETRY, 0.0, MID) for n in range(1, 7)]
+    assert waits == [300, 900, 3600, 10800, 10800, 10800]
+    assert backoff(1, (60.0,), 0.1, lambda: 0.0) == 54
+    assert backoff(1, (60.0,), 0.1, lambda: 1.0) == pytest.approx(66)
+
+
+def test_the_last_attempt_falls_on_the_maximum_age():
+    assert next_time(100, 300, expires=1000) == 400
+    assert next_time(900, 300, expires=1000) == 1000
+    assert next_time(1100, 300, expires=1000) == 1400  # its report could not be written: no busy loop
+
+
+def test_recipients_of_one_destination_go_together_and_are_split_at_the_limit():
+    s = schedule(recipients_per_transaction=2)
+    s.add("m", [(1, "a.test"), (2, "b.test"), (3, "a.test"), (4, "a.test")], due=0)
+    taken = {(b.destination, b.recipients) for b in s.take(0)}
+    assert taken == {("a.test", (1, 3)), ("a.test", (4,)), ("b.test", (2,))}
+
+
+def test_concurrency_is_bounded_overall_and_per_destination_and_slots_come_back():
+    s = schedule(concurrency=5, concurrency_per_destination=3)
+    for n in range(10):
+        s.add(f"a{n}", [(0, "a.test")], due=0)
+        s.add(f"b{n}", [(0, "b.test")], due=0)
+    first = s.take(0)
+    assert sorted(b.destination for b in first) == ["a.test"] * 3 + ["b.test"] * 2
+    assert s.take(0) == []
+    s.settle(first[0], (), now=1, expires=NEVER)
+    assert len(s.take(1)) == 1
+
+
+def test_a_flood_for_one_destination_delays_another_by_one_batch():
+    s = schedule(concurrency=4, concurrency_per_destination=4)
+    for n in range(1000):
+        s.add(f"flood{n}", [(0, "flood.test")], due=0)
+    under_way = s.take(0)
+    while s.wake() == 0:  # a take moves no more than a portion of what is due
+        assert s.take(0) == []
+        if s._heap == []:
+            break
+    s.add("single", [(0, "other.test")], due=0)
+    s.settle(under_way[0], (), now=0, expires=NEVER)
+    after = s.take(0)
+    s.settle(under_way[1], (), now=0, expires=NEVER)
+    assert "single" in ids(after) + ids(s.take(0))
+
+
+def test_next_time_is_moved_before_the_attempt():
+    s = schedule(retry=RETRY)
+    s.add("m", [(0, "a.test")], due=10)
+    assert s.wake() == 10
+    assert s.take(9) == []
+    (batch,) = s.take(10)
+    assert (batch.attempts, batch.due) == (1, 310)
+
+
+def test_a_destination_that_is_down_is_not_hammered_and_then_probed():
+    s = schedule(retry=RETRY, concurrency_per_destination=1)
+    for n in range(5):
+        s.add(f"m{n}", [(0, "dead.test")], due=0)
+    (tried,) = s.take(0)
+    s.settle(tried, (0,), now=30, expires=NEVER, down="connection refused")
+    suspended = s.take(30)
+    assert len(suspended) == 4
+    assert {b.suspended for b in suspended} == {"connection refused"}
+    assert s.in_flight == 0
+    for batch in suspended:
+        s.settle(batch, (0,), now=30, expires=NEVER)
+    s.add("new", [(0, "dead.test")], due=60)
+    assert [b.suspended for b in s.take(60)] == ["connection refused"]
+    s.settle(s.batches("new")[0], (0,), now=60, expires=NEVER)
+    probes = s.take(400)
+    assert len(probes) == 1 and not probes[0].suspended
+    s.settle(probes[0], (), now=401, expires=NEVER)  # it answers again
+    assert len(s.take(401)) == 1
+
+
+def test_the_probe_comes_after_the_first_wait_even_if_the_failed_message_waits_longer():
+    s = schedule(retry=RETRY)
+    s.add("old", [(0, "dead.test")], due=0, attempts=9)
+    s.settle(s.take(0)[0], (0,), now=0, expires=NEVER, down="refused")
+    s.add("new", [(0, "dead.test")], due=301)
+    assert [b.suspended for b in s.take(301)] == [""]
+
+
+def test_hold_release_retry_and_remove():
+    s = schedule(retry=RETRY)
+    s.add("m", [(0, "a.test")], due=100)
+    assert s.hold("m") and s.is_held("m") and s.wake() is None and s.take(1000) == []
+    assert s.retry("m", 1000) and s.take(1000) == []  # held stays held
+    assert s.release("m", 1000) and ids(s.take(1000)) == ["m"]
+    s.hold("m")  # while in flight
+    s.settle(s.batches("m")[0], (0,), now=1000, expires=NEVER)
+    assert s.is_held("m") and s.take(9999) == []
+    s.release("m", 9999)
+    (batch,) = s.take(9999)
+    assert s.remove("m") and s.in_flight == 1
+    s.settle(batch, (0,), now=9999, expires=NEVER)
+    assert s.in_flight == 0 and s.wake() is None and not s.remove("m") and not s.hold("m")
+
+
+def test_retry_now_reaches_even_a_destination_that_is_down():
+    s = schedule()
+    s.add("m", [(0, "dead.test")], due=0)
+    s.settle(s.take(0)[0], (0,), now=0, expires=NEVER, down="refused")
+    assert s.retry("m", 10)
+    assert [b.suspended for b in s.take(10)] == [""]
+
+
+def test_a_week_of_retries():
+    s = Schedule(Settings(retry=RETRY, jitter=0.1), random=random.Random(1).random)
+    for n in range(50):
+        s.add(f"m{n}", [(0, f"d{n % 5}.test")], due=0)
+    now, expires, tried = 0.0, 5 * 86400.0, [0] * 50
+    while (wake := s.wake()) is not None:
+        now = max(now, wake)
+        for batch in s.take(now):
+            tried[int(batch.id[1:])] += 1
+            s.settle(batch, () if now >= expires else (0,), now=now, expires=expires)
+    assert now == expires
+    assert min(tried) >= 5 * 86400 // (10800 * 1.1) and max(tried) <= 60
+
+
+def test_a_hundred_thousand_messages_are_cheap():
+    s = schedule()
+    before = sys.getallocatedblocks()
+    for n in range(100_000):
+        s.add(f"m{n}", [(0, "dead.test")], due=float(n % 1000))
+    per_message = (sys.getallocatedblocks() - before) / 100_000
+    assert per_message < 9  # objects: id, batch, tuples, numbers
+    taken = s.take(2000.0)
+    s.settle(taken[0], (0,), now=2000.0, expires=NEVER, down="refused")
+    suspended = 0
+    while s.wake() == 0.0 or (s.wake() or NEVER) <= 2000.0:
+        for batch in s.take(2000.0):
+            suspended += bool(batch.suspended)
+            s.settle(batch, (0,), now=2000.0, expires=NEVER)
+    assert suspended > 99_000
+
+
+class ScheduleMachine(RuleBasedStateMachine):
+    """Any order of events: no slot leaks, no recipient twice in flight, nothing starves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.limits = {"concurrency": 3, "concurrency_per_destination": 2, "recipients_per_transaction": 2}
+        self.s = schedule(retry=(10.0, 40.0), **self.limits)
+        self.flying: list[Batch] = []
+        self.left: dict[str, set[int]] = {}
+        self.count = 0
+
+    @rule(destinations=st.lists(st.sampled_from("abc"), min_size=1, max_size=6), held=st.booleans())
+    def add(self, destinations: list[str], held: bool) -> None:
+        self.count += 1
+        name = f"m{self.count}"
+        self.left[name] = set(range(len(destinations)))
+        self.s.add(name, enumerate(destinations), due=self.now + self.count % 3, held=held)
+
+    @rule(seconds=st.sampled_from([0, 1, 10, 45]))
+    def take(self, seconds: int) -> None:
+        self.now += seconds
+        self.flying += self.s.take(self.now)
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data(), down=st.sampled_from(["", "refused"]))
+    def settle(self, data: st.DataObject, down: str) -> None:
+        batch = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        keep = data.draw(st.sets(st.sampled_from(batch.recipients)))
+        if down or batch.suspended:
+            keep = set(batch.recipients)
+        self.finish(batch, keep, down)
+
+    def finish(self, batch: Batch, keep: set[int], down: str) -> None:
+        if batch.id in self.left:
+            self.left[batch.id] -= set(batch.recipients) - keep
+            if not self.left[batch.id]:
+                del self.left[batch.id]
+        self.s.settle(batch, sorted(keep), now=self.now, expires=NEVER, down=down)
+
+    @precondition(lambda self: self.left)
+    @rule(data=st.data(), verb=st.sampled_from(["hold", "release", "retry", "remove"]))
+    def hand(self, data: st.DataObject, verb: str) -> None:
+        name = data.draw(st.sampled_from(sorted(self.left)))
+        if verb in {"hold", "remove"}:
+            assert getattr(self.s, verb)(name)
+        else:
+            assert getattr(self.s, verb)(name, self.now)
+        if verb == "remove":
+            del self.left[name]
+
+    @invariant()
+    def slots(self) -> None:
+        trying = [b for b in self.flying if not b.suspended]
+        assert self.s.in_flight == len(trying) <= 3
+        for name in "abc":
+            assert sum(b.destination == name for b in trying) <= 2
+
+    @invariant()
+    def nobody_twice_and_nobody_forgotten(self) -> None:
+        assert set(self.s._messages) == set(self.left)
+        for name, left in self.left.items():
+            mine = [r for b in self.s.batches(name) for r in b.recipients]
+            assert sorted(mine) == sorted(left)
+        flying = [(b.id, r) for b in self.flying for r in b.recipients if b.stage is not Stage.GONE]
+        assert len(flying) == len(set(flying))
+
+    def teardown(self) -> None:
+        """Whatever happened: released and answered, everything is delivered in bounded time."""
+        for name in list(self.left):
+            self.s.release(name, self.now)
+        rounds = 0
+        while self.left or self.flying:
+            rounds += 1
+            assert rounds < 1000, (self.left, self.flying)
+            for batch in self.flying:
+                self.finish(batch, set(batch.recipients) if batch.suspended else set(), "")
+            wake = self.s.wake()
+            if wake is not None:
+                self.now = max(self.now, wake)
+            self.flying = self.s.take(self.now)
+        assert self.s.in_flight == 0 and self.s.wake() is None
+        assert not self.s._lanes and not self.s._messages
+
+
+TestScheduleMachine = ScheduleMachine.TestCase
+TestScheduleMachine.settings = hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)
