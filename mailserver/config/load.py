@@ -75,7 +75,6 @@ def parse(
     parsed = tree(text, filename)
     if isinstance(parsed, Fault):
         raise ConfigError([parsed])
-    where = lines.locate(text)
     config, findings = shaped(parsed)
     misshapen = [finding.path for finding in findings]
     if config is not None:
@@ -84,8 +83,9 @@ def parse(
             config, known=known(whole) if known else None, unreadable=lambda path: unreadable(base / path)
         )
         findings += [
-            finding for finding in meant if not any(_touch(finding.path, path) for path in misshapen)
+            finding for finding in meant if not any(_inside(finding.path, path) for path in misshapen)
         ]
+    where = lines.locate(text) if findings or (config and config.relay) else {}
     faults = [_at_line(f, where, filename) for f in findings if not f.warning]
     warnings = sorted((_at_line(f, where, filename) for f in findings if f.warning), key=lambda f: f.line)
     if faults or config is None:
@@ -93,10 +93,11 @@ def parse(
     return Loaded(_absolute(config, base), tuple(warnings), _sources(config, where, filename))
 
 
-def _touch(one: lines.Path, other: lines.Path) -> bool:
-    """Whether one path leads through the other: what has no right shape is not judged for its meaning."""
-    shorter = min(len(one), len(other))
-    return one[:shorter] == other[:shorter]
+def _inside(path: lines.Path, misshapen: lines.Path) -> bool:
+    """Whether ``path`` belongs to what has no right shape: that is not judged for its meaning. Of a list
+    with one wrong element all the others are left out too."""
+    around = misshapen[:-1] if isinstance(misshapen[-1], int) and misshapen[0] != "relay" else misshapen
+    return path[: len(around)] == around
 
 
 def _at_line(finding: Finding, where: dict[lines.Path, int], filename: str) -> Fault:

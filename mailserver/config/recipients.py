@@ -16,7 +16,7 @@ from mailserver.config.schema import Config, Domain
 from mailserver.config.shape import Finding
 from mailserver.message.address import Address, AddressError, normalise_domain, parse
 from mailserver.routing.directory import ROLE_ADDRESSES, Directory, DomainEntry
-from mailserver.routing.resolve import Loop, resolve, target_address
+from mailserver.routing.resolve import Leaves, Loop, resolve, target_address
 
 
 class Known(NamedTuple):
@@ -51,6 +51,10 @@ class _Recipients:
             key: alias for name, domain in self._domains.items() for alias in domain.aliases
             if (key := _key(alias, name)) is not None
         }  # fmt: skip
+        self._locals: dict[str, set[str]] = {}  # domain → local parts to guess from
+        for key in (*self._mailboxes, *self._aliases):
+            local, _, name = key.rpartition("@")
+            self._locals.setdefault(name, set()).add(local)
         self._ours = set(self._domains) | known.domains | {a.rpartition("@")[2] for a in known.addresses}
 
     def check(self) -> Iterator[Finding]:
@@ -128,10 +132,7 @@ class _Recipients:
         if address.domain not in self._ours or self._exists(address, own):
             return
         local, name = address.key.rsplit("@", 1)
-        same_domain = {
-            k.rsplit("@", 1)[0] for k in self._mailboxes | set(self._aliases) if k.endswith("@" + name)
-        }
-        guess = nearest(local, same_domain - {local})
+        guess = nearest(local, self._locals.get(name, set()) - {local})
         right = f'did you mean "{guess}"?' if guess else f"make it with `mailserver user add {address.key}`"
         yield Finding(path, f"nobody has the address {address.key}", right, warning=not self._asked)
 
@@ -152,9 +153,14 @@ class _Recipients:
         """Each cycle once, at the alias of it that stands first in the file."""
         directory = self._directory()
         seen: set[frozenset[str]] = set()
+        ending: set[str] = set()  # on the way of an alias that ends: not walked again
         for key in self._aliases:
             local, _, name = key.rpartition("@")
+            if key in ending or not self._leads_on(directory.domains[name].aliases[local]):
+                continue
             found = resolve(directory, Address(local, name))
+            if isinstance(found, Leaves):
+                ending.update(*(leaf.via for leaf in found.leaves))
             if not isinstance(found, Loop):
                 continue
             cycle = found.path[found.path.index(found.path[-1]) :]
@@ -165,6 +171,14 @@ class _Recipients:
                 member = next((k for k in self._aliases if k in cycle), key)
                 told = "a loop: " + " → ".join(cycle)
                 yield Finding(self._path(member), told, "let one of them end at a mailbox")
+
+    def _leads_on(self, targets: tuple[str, ...]) -> bool:
+        """Whether anything but mailboxes and other people's addresses is among them."""
+        return any(
+            target in self._aliases or target not in self._mailboxes
+            for target in targets
+            if target.rpartition("@")[2] in self._ours
+        )
 
     def _path(self, key: str) -> Path:
         """Where the alias of this key is written."""

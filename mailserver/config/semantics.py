@@ -97,10 +97,12 @@ def _tls(config: Config, unreadable: Unreadable) -> Iterator[Finding]:
     for name, path in files.items():
         other = "key" if name == "certificate" else "certificate"
         if path is None and files[other] is not None:
-            yield Finding(("tls", other), f"a {other} without its {name}", f"add tls.{name}, or remove both")
+            yield Finding(
+                ("tls", name), f"missing beside tls.{other}", "give both, or none to have them made"
+            )
         elif path is not None and (reason := unreadable(path)):
             yield Finding(
-                ("tls", name), f"{path}: {reason}", "name a PEM file; without both, a pair is made by itself"
+                ("tls", name), f"{path}: {reason}", "name a PEM file, or neither to have a pair made"
             )
 
 
