@@ -13,7 +13,7 @@ from mailserver.deliver.session import Session
 
 
 class Pool:
-    """``keep`` and ``quit_timeout`` in seconds; ``keep`` 0 keeps nothing. ``keep``, ``idle_max`` may change."""
+    """``keep``, ``quit_timeout`` in seconds; ``keep`` 0 keeps nothing. ``keep``, ``idle_max`` may change."""
 
     def __init__(self, keep: float, idle_max: int, quit_timeout: float) -> None:
         self.keep = keep

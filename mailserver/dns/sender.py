@@ -16,6 +16,11 @@ class Verdict(NamedTuple):
     status: str = ""
     text: str = ""
 
+    @property
+    def exists(self) -> bool | None:
+        """True: mail may come from there; False: refuse it for good; None: not known at the moment."""
+        return None if self.kind == "temporary" else self.kind == "ok"
+
 
 OK = Verdict("ok")
 

@@ -48,6 +48,7 @@ class Peer:
         self.connections = 0
         self.open: set[Conversation] = set()
         self.quiet = asyncio.Event()  # no connection is open
+        self.mail_came = asyncio.Event()
 
     async def __aenter__(self) -> Peer:
         loop = asyncio.get_running_loop()
@@ -190,6 +191,7 @@ class Conversation(asyncio.Protocol):
             pass
 
     def on_mail(self, line: str, verb: str) -> None:
+        self.peer.mail_came.set()
         reply = self.peer.answer("MAIL", "250 2.1.0 ok")
         self.current = Transaction(line) if reply.startswith("2") else None
         self.accepted = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from peer import DROP, SILENT, STANDARD, Peer
 from sending import HELLO, QUICK, sender
 
+from mailserver.deliver.timeouts import Timeouts
 from mailserver.message.envelope import Deferred, Delivered, Failed, Recipient, Remote
 
 CRLF = HELLO.replace(b"\n", b"\r\n")
@@ -77,6 +79,25 @@ async def test_a_kept_connection_that_dies_under_the_first_command(tmp_path: Pat
         await our.send(peer.route)
         assert isinstance((await our.send(peer.route))[0], Delivered)
         assert (peer.connections, len(peer.messages)) == (2, 2)
+
+
+async def test_parallel_attempts_have_a_connection_each_and_few_are_kept(tmp_path: Path) -> None:
+    async with Peer() as peer, sender(tmp_path, concurrency_per_destination=2) as our:
+        results = await asyncio.gather(*(our.send(peer.route) for _ in range(5)))
+        assert [type(r) for (r,) in results] == [Delivered] * 5
+        assert peer.connections == 5
+        assert our.remote.status() == {"idle_connections": 2}
+
+
+@pytest.mark.both_loops
+async def test_a_cancelled_attempt_hangs_up(tmp_path: Path) -> None:
+    async with Peer({"MAIL": SILENT}) as peer, sender(tmp_path, timeouts=Timeouts()) as our:
+        attempt = asyncio.create_task(our.send(peer.route))
+        await peer.mail_came.wait()
+        attempt.cancel()
+        await peer.quiet.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
 
 
 @pytest.mark.parametrize("offers", [STANDARD, PLAIN])

@@ -111,6 +111,7 @@ async def test_nine_kilobytes_of_exchangers(resolver: Any) -> None:
 async def test_sender_domain(resolver: Any, domain: str, kind: str, reply: tuple[int, str]) -> None:
     verdict = await sender_domain(resolver, domain)
     assert (verdict.kind, (verdict.code, verdict.status)) == (kind, reply)
+    assert verdict.exists is {0: True, 550: False, 451: None}[verdict.code]
 
 
 # ---- what only the real one has: TCP, cache, coalescing, rebuilding ---------------------------------
