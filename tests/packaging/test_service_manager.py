@@ -51,7 +51,6 @@ def test_a_service_manager_hears_ready_alive_reloading_and_stopping(tmp_path, ma
     server = subprocess.Popen(
         [sys.executable, "-c", EXEC, str(listener.fileno()), *command],
         pass_fds=[listener.fileno()],
-        stderr=(tmp_path / "log").open("w"),
         env=os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"},
     )
     try:
