@@ -54,13 +54,12 @@ def explain(
 
 
 def _answer(config: str | None, question: dict[str, Any]) -> Any:
-    from mailserver.control.client import ServerDown, call
+    from mailserver.control.client import ServerDown
 
-    loaded = site.loaded(config)
     try:
-        return call(site.socket_path(loaded.config), "explain", **question)
+        return site.ask(config, "explain", **question)
     except ServerDown:
-        pass
+        loaded = site.loaded(config)
     import msgspec
 
     from mailserver.policy.explain import explain as decide

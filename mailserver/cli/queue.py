@@ -9,10 +9,10 @@ import typer
 
 from mailserver.cli import site
 from mailserver.cli.options import ConfigOption, JsonOption, family
-from mailserver.cli.output import escaped, moment, print_json, print_table, print_tree
+from mailserver.cli.output import moment, print_json, print_table, print_tree
 
 if TYPE_CHECKING:
-    from mailserver.config.schema import Config
+    from mailserver.queue.listing import QueuedMessage
     from mailserver.queue.spool import Loaded
 
 app = family("Mail that still has somewhere to go.")
@@ -27,13 +27,12 @@ def list_(json: JsonOption = False, config: ConfigOption = None) -> None:
     mailserver queue list
     mailserver queue list --json | jq '.[].id'
     """
-    from mailserver.control.client import ServerDown, call
+    from mailserver.control.client import ServerDown
 
-    settings = site.loaded(config).config
     try:
-        messages = call(site.socket_path(settings), "queue.list")
+        messages = site.ask(config, "queue.list")
     except ServerDown:
-        messages = _on_disk(settings)
+        messages = _on_disk(site.data_dir(config))
     if json:
         print_json(messages)
     else:
@@ -109,32 +108,31 @@ def _rows(messages: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _on_disk(config: Config) -> list[dict[str, Any]]:
-    """The spool, read without touching it."""
+def _on_disk(data_dir: str) -> list[dict[str, Any]]:
+    """The spool, read without touching it; damaged files are passed over."""
     import sys
+
+    import msgspec
 
     from mailserver.queue.spool import Spool
 
-    root = os.path.join(config.data_dir, "queue")
     print("the server is not running; this is what lies on disk", file=sys.stderr)
-    if not os.path.isdir(root):
-        return []
-    spool = Spool(root, emit=lambda event: print(escaped(str(event)), file=sys.stderr))
-    return sorted((_shown(message) for message in spool.load(read_only=True)), key=lambda m: m["accepted"])
+    spool = Spool(os.path.join(data_dir, "queue"), emit=lambda _: None)
+    messages = sorted(map(_shown, spool.load(read_only=True)), key=lambda message: message.accepted)
+    return [msgspec.to_builtins(message) for message in messages]
 
 
-def _shown(loaded: Loaded) -> dict[str, Any]:
+def _shown(loaded: Loaded) -> QueuedMessage:
+    from mailserver.queue.listing import QueuedMessage, QueuedRecipient
+
     envelope = loaded.envelope
-    return {
-        "id": envelope.id,
-        "sender": envelope.sender,
-        "recipients": [
-            {"address": r.address, "state": str(r.state), "last_reply": r.last_reply}
-            for r in envelope.recipients
-        ],
-        "size": envelope.size,
-        "accepted": envelope.accepted,
-        "next_attempt": loaded.due,
-        "attempts": loaded.attempts,
-        "held": loaded.held,
-    }
+    return QueuedMessage(
+        envelope.id,
+        envelope.sender,
+        tuple(QueuedRecipient(r.address, r.state.value, r.last_reply) for r in envelope.recipients),
+        envelope.size,
+        envelope.accepted,
+        loaded.due,
+        loaded.attempts,
+        loaded.held,
+    )

@@ -97,6 +97,7 @@ def status(config: ConfigOption = None, json: JsonOption = False) -> None:
 
 def reload(config: ConfigOption = None) -> None:
     """Put the changed configuration in force, or change nothing and say why. No connection is dropped."""
+    site.loaded(config)  # its faults are told here, as `check` tells them
     print(escaped(str(site.ask(config, "reload"))))
 
 
@@ -107,6 +108,6 @@ def stop(
     """Let the server finish what it does, then end it; returns when it has ended."""
     from mailserver.control import client
 
-    if not client.stop(site.socket_path(site.loaded(config).config), timeout=timeout):
+    if not client.stop(site.socket_path(config), timeout=timeout):
         fail(f"the server is still draining after {timeout:g} seconds")
     print("stopped")

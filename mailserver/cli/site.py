@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,27 +27,40 @@ def loaded(option: str | None) -> Loaded:
     return load(config_path(option))
 
 
-def socket_path(config: Config) -> str:
-    """Where the running server answers."""
-    return os.path.join(config.data_dir, "control.sock")
+def data_dir(option: str | None) -> str:
+    """Where the server keeps everything, however wrong the rest of the file is: whoever has just spoilt it
+    still wants to ask and stop the server that runs. Raises ConfigError when there is no telling."""
+    path = config_path(option)
+    try:
+        configured = tomllib.loads(path.read_text("utf-8")).get("data_dir", "data")
+    except (OSError, ValueError):
+        configured = None
+    if not isinstance(configured, str):
+        return str(loaded(option).config.data_dir)
+    return os.path.join(os.path.dirname(os.path.abspath(path)), configured)
+
+
+def socket_path(option: str | None) -> str:
+    """Where the running server answers. Raises ConfigError."""
+    return os.path.join(data_dir(option), "control.sock")
 
 
 def ask(option: str | None, command: str, /, **args: Any) -> Any:
     """The running server's answer. Raises ConfigError, ServerDown, CommandFailed."""
     from mailserver.control.client import call
 
-    return call(socket_path(loaded(option).config), command, **args)
+    return call(socket_path(option), command, **args)
 
 
 def accounts_command(option: str | None, command: str, /, **args: Any) -> tuple[Any, str]:
     """A user, domain or alias command, by the running server or else straight on the database; its result and
     a remark saying which."""
-    from mailserver.control.client import ServerDown, call
+    from mailserver.control.client import ServerDown
 
-    config = loaded(option).config
     try:
-        return call(socket_path(config), command, **args), "in effect now"
+        return ask(option, command, **args), "in effect now"
     except ServerDown:
+        config = loaded(option).config
         return _directly(config, command, args), "the server is not running; in effect when it starts"
 
 

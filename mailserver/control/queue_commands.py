@@ -1,48 +1,47 @@
-"""The queue.* commands on a running Queue. Unknown ids are an error, so that a typing mistake is noticed."""
+"""The queue commands on a Queue object, ready for ControlServer."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailserver.control.server import Refused
-from mailserver.queue.queue import Queue
 
-Handler = Callable[[dict[str, Any]], Awaitable[Any]]
+if TYPE_CHECKING:
+    from mailserver.queue.queue import Queue
+
+Arguments = dict[str, Any]
 
 
-def queue_commands(queue: Queue) -> dict[str, Handler]:
-    """Command name → handler, ready for ControlServer."""
+def queue_commands(queue: Queue) -> dict[str, Callable[[Arguments], Awaitable[Any]]]:
+    """Command name → handler. Unknown ids are Refused before anything is done."""
 
-    def known(arguments: dict[str, Any]) -> list[str]:
-        ids: list[str] = arguments["ids"]
-        if unknown := [name for name in ids if queue.show(name) is None]:
-            raise Refused(f"not in the queue: {', '.join(unknown[:10])}; nothing was done")
+    def known(ids: list[str]) -> list[str]:
+        if missing := [name for name in ids if queue.show(name) is None]:
+            raise Refused(f"not in the queue: {', '.join(missing)}")
         return ids
 
-    async def show(arguments: dict[str, Any]) -> Any:
-        message = queue.show(arguments["id"])
-        if message is None:
-            raise Refused(f"not in the queue: {arguments['id']}")
-        return message
-
-    async def list_all(_arguments: dict[str, Any]) -> Any:
+    async def show_all(_: Arguments) -> Any:
         return queue.list()
 
-    async def retry(arguments: dict[str, Any]) -> Any:
-        return {"count": queue.retry(known(arguments) if arguments["ids"] else None)}
+    async def show(args: Arguments) -> Any:
+        return queue.show(known([args["id"]])[0])
 
-    async def hold(arguments: dict[str, Any]) -> Any:
-        return {"count": queue.hold(known(arguments))}
+    async def retry(args: Arguments) -> Any:
+        ids = args["ids"]
+        return {"count": queue.retry(None if ids is None else known(ids))}
 
-    async def release(arguments: dict[str, Any]) -> Any:
-        return {"count": queue.release(known(arguments))}
+    async def hold(args: Arguments) -> Any:
+        return {"count": queue.hold(known(args["ids"]))}
 
-    async def remove(arguments: dict[str, Any]) -> Any:
-        return {"count": await queue.remove(known(arguments))}
+    async def release(args: Arguments) -> Any:
+        return {"count": queue.release(known(args["ids"]))}
+
+    async def remove(args: Arguments) -> Any:
+        return {"count": await queue.remove(known(args["ids"]))}
 
     return {
-        "queue.list": list_all,
+        "queue.list": show_all,
         "queue.show": show,
         "queue.retry": retry,
         "queue.hold": hold,

@@ -22,6 +22,9 @@ from mailserver.cli.output import escaped
 from mailserver.config.load import load
 from mailserver.control.account_commands import account_commands
 from mailserver.control.server import ControlServer, Refused
+from mailserver.message.envelope import Envelope, Recipient, Remote
+from mailserver.queue.spool import Spool
+from mailserver.store.durable import Durable, Job
 
 CONFIG = """\
 hostname = "mail.example.test"
@@ -204,6 +207,13 @@ def test_wrong_usage_and_wrong_configuration_are_2(run: Run, folder: Path) -> No
     assert missing.stderr.startswith("elsewhere.toml:1: ")
 
 
+def test_a_spoilt_configuration_does_not_lock_us_out(run: Run, running: Running, folder: Path) -> None:
+    (folder / "config.toml").write_text("nonsense = 1\n" + CONFIG)
+    assert run("queue", "list").returncode == 0
+    assert run("status").returncode == 0
+    assert run("reload").returncode == 2
+
+
 def test_the_configuration_is_found_by_its_variable(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +285,32 @@ def test_queue_verbs(run: Run, running: Running) -> None:
     assert running.retried == [None, ["A", "B"]]
     assert run("queue", "retry", "nope").stderr == "mailserver: not in the queue: nope\n"
     assert run("queue", "hold").returncode == 2
+
+
+async def lay_into_spool(root: str, *ids: str) -> None:
+    durable, spool = Durable(asyncio.get_running_loop()), Spool(root, emit=lambda _: None)
+    assert list(spool.load()) == []
+    for number, name in enumerate(ids):
+        waiting = Recipient(1, "x@remote.test", Remote("remote.test"), last_reply="450 later")
+        envelope = Envelope(name, None, [waiting], accepted=float(-number), size=5)
+        await durable.commit(Job(files=(spool.new_file(envelope, (b"text\n",)),)))
+    durable.close()
+
+
+def test_the_queue_on_disk_is_shown_and_not_touched(run: Run, folder: Path) -> None:
+    root = folder / "data" / "queue"
+    root.mkdir(parents=True)
+    asyncio.run(lay_into_spool(str(root), "1K5Q3ZB8W0QJ4", "1K5Q3ZB8W0QJ5"))
+    (root / "msg" / "damaged").write_bytes(b"garbage")
+    before = sorted(root.rglob("*"))
+    done = run("queue", "list", "--json")
+    assert "not running" in done.stderr
+    messages = json.loads(done.stdout)
+    assert [message["id"] for message in messages] == ["1K5Q3ZB8W0QJ5", "1K5Q3ZB8W0QJ4"]
+    expected = {"address": "x@remote.test", "state": "pending", "last_reply": "450 later"}
+    assert messages[0]["recipients"] == [expected]
+    assert sorted(root.rglob("*")) == before
+    assert run("queue", "show", "1K5Q3ZB8W0QJ4").returncode == 1
 
 
 def test_small_tools(run: Run, folder: Path) -> None:

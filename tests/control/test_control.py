@@ -7,17 +7,19 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailserver.accounts.errors import AccountsError
 from mailserver.control.address import short_name
-from mailserver.control.client import CommandFailed, ServerDown, call
+from mailserver.control.client import CommandFailed, ServerDown, call, stop
 from mailserver.control.commands import COMMANDS
 from mailserver.control.server import LINE_MAX, ControlServer, ControlSocketError
 
@@ -180,6 +182,7 @@ _JSON = st.recursive(st.none() | st.text(), lambda inner: st.dictionaries(st.tex
 _LINES = st.binary(max_size=200) | _JSON.map(lambda value: json.dumps(value).encode())
 
 
+@settings(max_examples=50)
 @given(_LINES)
 def test_any_line_gets_one_answer(line: bytes) -> None:
     errors: list[BaseException] = []
@@ -188,9 +191,44 @@ def test_any_line_gets_one_answer(line: bytes) -> None:
         return args
 
     control = ControlServer("unused", {"status": status}, on_error=errors.append)
-    answer = asyncio.run(control._answer(line + b"\n"))
+    with pytest.raises(StopIteration) as end:  # nothing here waits: no loop is needed
+        control._answer(line + b"\n").send(None)
+    answer = end.value.value
     assert set(json.loads(answer)) <= {"error", "result"}
     assert errors == []
+
+
+SERVER = """
+import asyncio, sys
+from mailserver.control.server import ControlServer
+
+async def main():
+    end = asyncio.Event()
+    async def stop(args):
+        end.set()
+        return "draining"
+    control = ControlServer(sys.argv[1], {"stop": stop}, on_error=print)
+    await control.start()
+    print("ready", flush=True)
+    await end.wait()
+    if len(sys.argv) > 2:
+        await asyncio.Event().wait()
+    await control.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_stop_waits_for_the_end_of_the_process(tmp_path: Path, stuck: bool) -> None:
+    path = str(tmp_path / "control.sock")
+    command = [sys.executable, "-c", SERVER, path, *(["stuck"] if stuck else [])]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert stop(path, timeout=0.3 if stuck else 20) is not stuck
+        process.kill()
 
 
 def test_it_works_on_uvloop(tmp_path: Path) -> None:
