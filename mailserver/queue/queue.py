@@ -7,9 +7,9 @@ _settle  reports are accepted first, like any other message; then the states are
 
 So a crash between a remote's 250 and the save sends at most one duplicate, and DeliveredTo.attempts above 1
 says so. A message that was deferred before, or found in the spool at start-up, has its next time on disk
-before it is tried: one that kills the server does not kill it again at once. A fresh one is spared that write.
+before it is tried, so one that kills the server does not kill it again at once; a fresh one is spared that.
 
-Counted are recipients: accepted + loaded = pending + delivered + forwarded + bounced + dropped + quarantined.
+Recipients: accepted + loaded = pending + delivered + forwarded + bounced + dropped + quarantined.
 """
 
 from __future__ import annotations

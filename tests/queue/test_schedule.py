@@ -253,4 +253,4 @@ class ScheduleMachine(RuleBasedStateMachine):
 
 
 TestScheduleMachine = ScheduleMachine.TestCase
-TestScheduleMachine.settings = hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestScheduleMachine.settings = hypothesis_settings(max_examples=60, stateful_step_count=40, deadline=None)
