@@ -51,6 +51,8 @@ class Server:
         self.log_file = folder / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.ports: dict[str, int] = {}
+        self.clients: list[poplib.POP3] = []
+        self._cat: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Server:
         """Start and wait for the ready line; raises AssertionError with the log when it does not come."""
@@ -62,6 +64,7 @@ class Server:
         while b'"ready"' not in said or not said.endswith(b"\n"):
             chunk = os.read(read, 65536)
             if not chunk:
+                self.process.wait(20)
                 raise AssertionError(f"the server did not start:\n{said.decode()}")
             said += chunk
         self._collect(read, said)
@@ -94,7 +97,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(20)
-        self._cat.wait(20)
+        self.wait_for_log()
         return code
 
     def kill(self) -> None:
@@ -102,16 +105,26 @@ class Server:
         assert self.process is not None
         self.process.kill()
         self.process.wait(20)
-        self._cat.wait(20)
+        self.wait_for_log()
 
     def smtp(self) -> smtplib.SMTP:
         return smtplib.SMTP("127.0.0.1", self.ports["smtp"], local_hostname="client.test", timeout=20)
 
     def pop3(self, user: str = "alice@example.test", password: str = "wonderland") -> poplib.POP3:
         box = poplib.POP3("127.0.0.1", self.ports["pop3"], timeout=20)
+        self.clients.append(box)
         box.user(user)
         box.pass_(password)
         return box
+
+    def wait_for_log(self) -> None:
+        """All that the process said is in the log file."""
+        if self._cat is not None:
+            self._cat.wait(20)
+
+    def close_clients(self) -> None:
+        for client in self.clients:
+            client.close()
 
     def maildir(self, user: str, domain: str = "example.test") -> Path:
         return self.folder / "data" / "mail" / domain / user
@@ -131,8 +144,10 @@ def server_factory(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
     yield start
     for server in started:
+        server.close_clients()
         if server.process is not None and server.process.poll() is None:
             assert server.stop() == 0, server.log_file.read_text()[-4000:]
+        server.wait_for_log()
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_the_corpus_comes_back_byte_for_byte(server: Any) -> None:
             assert code == 250, (file.name, reply)
             sent.append(content)
     box = server.pop3()
-    assert box.stat()[0] == len(sent) == 105
+    assert box.stat()[0] == len(sent) > 100
     for number, content in enumerate(sent, 1):
         assert after_trace_headers(box.retr(number)[1]) == content
 
