@@ -137,6 +137,10 @@ class Accounts:
         await self._change(self._database.remove_alias, key)
         return key
 
+    def close(self) -> None:
+        """Close the database, after the last change. Blocking."""
+        self._database.close()
+
     def _refuse_configured_alias(self, key: str) -> None:
         alias = self.merged.aliases.get(key)
         if alias is not None and alias.source == "config":
