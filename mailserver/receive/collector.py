@@ -10,6 +10,7 @@ is held back until more arrives.
 from __future__ import annotations
 
 TERMINATOR = b"\r\n.\r\n"
+_DOT_LINE = TERMINATOR[:3]
 COALESCE = (
     16384  # octets below which pieces are collected before they are worked on: tiny packets cost no objects
 )
@@ -31,7 +32,8 @@ class Collector:
     def __init__(self, limit: int, *, chunked: bool = False, raw: bool = False) -> None:
         self.limit, self.raw = limit, raw
         self._carry = b"" if chunked else b"\r\n"  # a terminator may stand at the very beginning of DATA
-        self._stuffed = self._first = not chunked
+        self._first = not chunked
+        self._stuffed = False  # some line of the carry begins with a dot that is not the end
         self._newline = True
         self._sample: list[bytes] | None = None
         self.chunks: list[bytes] = []
@@ -52,8 +54,12 @@ class Collector:
         """DATA: work on ``received[position:]``; where the octet after the terminator is, or -1: not yet."""
         carry = self._carry
         buffer = carry + received[position:] if position else carry + received
-        # The last four octets of the carry may be the beginning of a terminator.
-        end = buffer.find(TERMINATOR, max(0, len(carry) - 4))
+        # One scan finds the terminator, or that there are dots to un-stuff before it. The last four octets of the
+        # carry may be the beginning of either.
+        end = buffer.find(_DOT_LINE, max(0, len(carry) - 4))
+        if end >= 0 and buffer[end + 3 : end + 5] != b"\r\n":
+            self._stuffed = True
+            end = buffer.find(TERMINATOR, end)
         if end >= 0:
             self._carry = b""
             self._take(buffer[: end + 2])
@@ -97,7 +103,8 @@ class Collector:
         lines = len(buffer) - len(text)
         if b"\r" in text or text.count(b"\n") != lines:
             self.bare = self.refusing = True
-        if self._stuffed and b"\n." in text:
+        if self._stuffed:
+            self._stuffed = False
             text = text.replace(b"\n.", b"\n")
         if self._first:
             self._first = False

@@ -211,6 +211,8 @@ class Handler:
     def content_refusal(self, transfer: Transfer) -> Reply | None:
         """Faults of the octets themselves."""
         collector = transfer.collector
+        if not collector.refusing:
+            return None
         if collector.too_large:
             return reply.TOO_LARGE
         return reply.BARE_LINE_END_IN_MESSAGE if collector.bare else None
@@ -218,8 +220,10 @@ class Handler:
     def loop_refusal(self, message: Envelope, header: bytes) -> Reply | None:
         """The message has been here before: too many hops (RFC 5321 6.3), or a Delivered-To of its recipient."""
         lower = header.lower()
-        if lower.count(b"\nreceived:") + lower.startswith(b"received:") > self._limits.received_hops:
-            return reply.LOOP
+        if lower.count(b"received:") > self._limits.received_hops:  # the cheap count is never too small
+            hops = lower.count(b"\nreceived:") + lower.startswith(b"received:")
+            if hops > self._limits.received_hops:
+                return reply.LOOP
         if b"delivered-to:" not in lower:
             return None
         seen = {line[13:].strip() for line in lower.split(b"\n") if line.startswith(b"delivered-to:")}

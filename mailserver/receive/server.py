@@ -34,6 +34,7 @@ from mailserver.routing.directory import Directory
 
 BACKLOG = 2048
 SWEEP_INTERVAL = 1.0  # seconds
+_VERDICTS_MAX = 10_000
 _COMMAND_SHOWN = 500  # characters of a refused command kept in its event
 
 
@@ -80,6 +81,8 @@ class SmtpService:
         self._servers: list[asyncio.Server] = []
         self._sessions: set[Wire] = set()
         self._per_address: dict[str, int] = {}
+        self._judged_by: RelayTable | None = None
+        self._verdicts: dict[str, Verdict] = {}
         self._number = self._refused = self._messages = 0
         self._timer: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
@@ -151,7 +154,7 @@ class SmtpService:
             transport.abort()  # it was gone before we came
             return
         client = _address(peer[0])
-        verdict = self._relay().decide(client)
+        verdict = self._verdict(client)
         if refusal := self._unwelcome(client, verdict):
             self._refused += 1
             self.emit(SessionRefused(self.name, client, refusal.text, verdict.rule))
@@ -169,6 +172,16 @@ class SmtpService:
             SessionOpened(self.name, self._number, client, peer[1], verdict.action, verdict.rule, session.tls)
         )
         transport.write(self.greeting)
+
+    def _verdict(self, client: str) -> Verdict:
+        """Remembered while the table stays the same object: a reload makes a new one."""
+        table = self._relay()
+        if table is not self._judged_by or len(self._verdicts) > _VERDICTS_MAX:
+            self._judged_by, self._verdicts = table, {}
+        verdict = self._verdicts.get(client)
+        if verdict is None:
+            verdict = self._verdicts[client] = table.decide(client)
+        return verdict
 
     def _unwelcome(self, client: str, verdict: Verdict) -> Reply | None:
         if self.draining:
