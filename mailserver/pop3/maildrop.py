@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mailserver.pop3.protocol import Refused
-from mailserver.store.index import Entry, Mailboxes, Snapshot
+from mailserver.store.index import Mailboxes, Snapshot
+from mailserver.store.maildir import Entry
 
-_PART = 8192  # entries per part of a listing: about 1 ms of work and 100 to 400 KiB of text
+_PART = 2048  # lines per part of a listing: about 1 ms of work, 30 to 150 KiB of text
 
 
 class Maildrop:
@@ -76,16 +77,15 @@ class Maildrop:
 
     def listing(self, *, unique_ids: bool) -> Iterator[bytes]:
         """The lines of LIST or UIDL without the terminating one, in parts of bounded size."""
-        deleted = self._deleted
+        column = self._entries.unique_ids if unique_ids else self._entries.sizes
         for start in range(0, len(self._entries), _PART):
-            part = enumerate(self._entries[start : start + _PART], start + 1)
+            lines = enumerate(column(start, start + _PART), start + 1)
+            deleted = self._deleted
             if deleted:
-                part = ((number, entry) for number, entry in part if number not in deleted)  # type: ignore[assignment]
-            if unique_ids:
-                lines = [f"{number} {entry.uid}\r\n" for number, entry in part]
+                text = "".join([f"{number} {value}\r\n" for number, value in lines if number not in deleted])
             else:
-                lines = [f"{number} {entry.size}\r\n" for number, entry in part]
-            yield "".join(lines).encode()
+                text = "".join([f"{number} {value}\r\n" for number, value in lines])
+            yield text.encode()
 
     @property
     def marked(self) -> bool:

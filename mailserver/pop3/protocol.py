@@ -148,18 +148,20 @@ class Reader:
     def next(self, state: State) -> Command | BadLine | None:
         """The next command; None: wait for more input."""
         line = self.next_line()
-        return parse(line, state) if type(line) is bytes else line
+        return parse(line, state) if isinstance(line, bytes) else line
 
     def next_line(self) -> bytes | BadLine | None:
         """The next line without its CRLF, as the answer to a SASL challenge; at most LINE_MAX octets."""
         buffer, start = self._buffer, self._position
+        if start == len(buffer):
+            if start:
+                self._buffer, self._position = b"", 0  # an idle session keeps nothing of its last input
+            return None
         end = buffer.find(b"\n", start)
         if (end if end >= 0 else len(buffer)) - start > LINE_MAX:
             self._broken, self._buffer, self._position = True, b"", 0
             return ENDLESS
         if end < 0:
-            if start == len(buffer):
-                self._buffer, self._position = b"", 0  # an idle session keeps nothing of its last input
             return None
         self._position = end + 1
         if end == start or buffer[end - 1] != 13:

@@ -175,11 +175,14 @@ class Pop3Service:
         if not client:  # reset before it was accepted
             return None
         if not verdict.may_connect:
-            return self._turn_away(session, NOT_WELCOME, verdict)
+            self._turn_away(session, NOT_WELCOME, verdict)
+            return None
         if self._draining:
-            return self._turn_away(session, SHUTTING_DOWN, verdict)
+            self._turn_away(session, SHUTTING_DOWN, verdict)
+            return None
         if len(self._sessions) >= limits.connections or here >= limits.connections_per_address:
-            return self._turn_away(session, TOO_MANY, verdict)
+            self._turn_away(session, TOO_MANY, verdict)
+            return None
         self._per_client[client] = here + 1
         self._sessions.add(session)
         self._opened += 1

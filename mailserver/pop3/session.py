@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mailserver import events
 from mailserver.pop3 import authorization, transaction
 from mailserver.pop3.maildrop import Maildrop
 from mailserver.pop3.outflow import Outflow
-from mailserver.pop3.protocol import BadLine, Reader, Refused, State, error
+from mailserver.pop3.protocol import BadLine, Command, Reader, Refused, State, error
 from mailserver.pop3.transfer import Listing, Transfer
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ INTERNAL_ERROR: Final = error("[SYS/TEMP] internal error")
 TOO_MANY_ERRORS: Final = error("too many errors, closing")
 
 Action = Callable[["Session", list[bytes]], bytes]
-ACTIONS: Final[dict[str, Action]] = authorization.ACTIONS | transaction.ACTIONS
+ACTIONS: Final[Mapping[str, Action]] = {**authorization.ACTIONS, **transaction.ACTIONS}
 
 
 class Session(asyncio.Protocol):
@@ -168,27 +168,28 @@ class Session(asyncio.Protocol):
         self.service.loop.call_soon(self.finish, b"")
 
     def _next(self) -> bytes | None:
-        """The answer to the next line; None: there is none yet."""
+        """The answer to the next line; None: there is no line yet."""
+        found: Command | BadLine | bytes | None
         verb = ""
         try:
-            if self.exchange is not None:
-                line = self._reader.next_line()
-                if type(line) is bytes:
-                    verb = "AUTH"
-                    return authorization.respond(self, line)
+            if self.exchange is None:
+                found = self._reader.next(self.state)
+                if type(found) is Command:
+                    verb = found.verb
+                    return ACTIONS[verb](self, found.args)
             else:
-                line = self._reader.next(self.state)
-                if line is not None and type(line) is not BadLine:
-                    verb, args = line
-                    return ACTIONS[verb](self, args)
+                found = self._reader.next_line()
+                if type(found) is bytes:
+                    verb = "AUTH"
+                    return authorization.respond(self, found)
         except Refused as refusal:
             return self._refuse(refusal.reply, verb)
-        if line is None:
+        if not isinstance(found, BadLine):
             return None
         self.exchange = None
-        if line.fatal:
+        if found.fatal:
             self.end("errors")
-        return self._refuse(line.reply, verb)
+        return self._refuse(found.reply, verb)
 
     def _refuse(self, reply: bytes, verb: str) -> bytes:
         self.errors += 1

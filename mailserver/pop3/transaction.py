@@ -11,12 +11,12 @@ from mailserver.pop3.maildrop import Maildrop
 from mailserver.pop3.protocol import OK, TERMINATOR, Refused, State, error
 from mailserver.pop3.stuffing import dot_stuff
 from mailserver.pop3.transfer import SLICE, Listing, Transfer, read_cached
-from mailserver.store.index import Entry
+from mailserver.store.maildir import Entry
 
 if TYPE_CHECKING:
     from mailserver.pop3.session import Session
 
-_SHORT = 8192  # a listing up to so many lines is one reply, a longer one is streamed
+_SHORT = 2048  # a listing up to so many lines is one reply, a longer one is streamed
 
 
 def _maildrop(session: Session) -> Maildrop:

@@ -66,6 +66,14 @@ class Entries(Sequence[Entry]):
             raise IndexError(index)
         return self._files.entry(index % self._count)
 
+    def sizes(self, start: int, stop: int) -> list[int]:
+        """Of the messages in a range, for listings: no Entry is made."""
+        return [size >> 1 for size in self._files.sizes[start : min(stop, self._count)]]
+
+    def unique_ids(self, start: int, stop: int) -> list[str]:
+        """Of the messages in a range, for listings: no Entry is made."""
+        return self._files.unique_ids(start, min(stop, self._count))
+
 
 class Snapshot:
     """A mailbox as it was when opened; never changes. ``octets``: sum of the sizes. Close it: until then

@@ -27,6 +27,7 @@ _TIME = re.compile(r"(\d{1,15})\.([^.,:]*)")
 _USEC = re.compile(r"M(\d{1,9})")
 _SERIAL = re.compile(r"Q(\d{1,9})")
 _WIRE = re.compile(r",W=(\d{1,15})(?=,|\Z)")
+_USUAL_UID = re.compile(r"^([!-+\--9;-~]{1,70})(?:,[SW]=\d+)*(?::[^\n]*)?\n", re.M)
 _FIELDS = re.compile(r",[SW]=\d+(?=,|\Z)")
 _CHUNK = 4096
 _UID = re.compile(r"[\x21-\x7e]{1,70}\Z")
@@ -81,6 +82,15 @@ class Files:
         name, size = self.names[index], self.sizes[index]
         uid = self.uids.get(base_name(name)) if self.uids else None
         return Entry(name, size >> 1, uid or natural_uid(name), bool(size & 1))
+
+
+    def unique_ids(self, start: int, stop: int) -> list[str]:
+        """Those of a range: one search over many names costs a quarter of as many entries."""
+        some = self.names[start:stop]
+        found = [] if self.uids else _USUAL_UID.findall("\n".join(some) + "\n")
+        if len(found) == len(some):
+            return found
+        return [self.entry(index).uid for index in range(start, start + len(some))]
 
 
 class NameSource:

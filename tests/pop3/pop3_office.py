@@ -133,6 +133,10 @@ class Post:
         folder = Path(self.mailboxes.directory(mailbox))
         return sorted([*(folder / "new").iterdir(), *(folder / "cur").iterdir()], key=lambda path: path.name)
 
+    def put_foreign(self, name: str, message: bytes, mailbox: str = ALICE) -> None:
+        """A file in cur/ whose name says nothing."""
+        (Path(self.mailboxes.directory(mailbox)) / "cur" / name).write_bytes(message)
+
     def empty(self, mailbox: str = ALICE) -> None:
         """Another program removes everything."""
         if Path(self.mailboxes.directory(mailbox)).exists():

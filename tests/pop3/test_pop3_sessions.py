@@ -70,9 +70,13 @@ async def test_unique_ids_stay_in_later_sessions(post: Post) -> None:
     first = await (await (await post.connect()).log_in()).multi(b"UIDL")
     post.files()[0].rename(post.files()[0].parent.parent / "cur" / (post.files()[0].name + ":2,S"))
     await post.put(THREE)
-    second = await (await (await post.connect()).log_in()).multi(b"UIDL")
+    post.put_foreign("1700099999.some, odd:name?:2,S", b"no sizes in the name\n")
+    client = await (await post.connect()).log_in()
+    second = await client.multi(b"UIDL")
+    assert [await client.ask(b"UIDL %d" % n) for n in range(1, 5)] == [b"+OK " + line for line in second]
+    assert await client.ask(b"LIST 4") == b"+OK 4 22"
     assert second[:2] == first
-    assert len({line.split()[1] for line in second}) == 3
+    assert len({line.split()[1] for line in second}) == 4
 
 
 @pytest.mark.parametrize("how", ["close", "abort", "half-close"])
@@ -229,8 +233,8 @@ talk = st.lists(
     st.sampled_from(
         [
             b"STAT", b"LIST", b"UIDL 1", b"RETR 1", b"TOP 2 1", b"DELE 1", b"RSET", b"NOOP", b"LAST", b"CAPA",
-            b"QUIT", b"USER alice", b"PASS wonderland", b"PASS x", b"AUTH PLAIN", b"AUTH LOGIN YWxpY2U=", b"*",
-            b"RETR 9", b"STLS",
+            b"QUIT", b"USER alice", b"PASS wonderland", b"PASS x", b"AUTH PLAIN", b"AUTH LOGIN YWxpY2U=",
+            b"*", b"RETR 9", b"STLS",
         ]
     )
     | st.binary(max_size=30),
