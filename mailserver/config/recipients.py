@@ -166,7 +166,7 @@ class _Recipients:
             cycle = found.path[found.path.index(found.path[-1]) :]
             if len(cycle) == 1:
                 yield Finding(self._path(key), found.reason, "use fewer")
-            elif len(set(cycle)) > 1 and frozenset(cycle) not in seen:
+            elif frozenset(cycle) not in seen:
                 seen.add(frozenset(cycle))
                 member = next((k for k in self._aliases if k in cycle), key)
                 told = "a loop: " + " → ".join(cycle)

@@ -24,9 +24,9 @@ class DomainEntry:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """``domains``: domain → entry. ``postmaster``: the mailbox (full address) that role addresses fall back to.
-    ``static_routes``: [routes] with normalised domains, maybe ``"*"``. ``default_domain``: completes bare
-    ``postmaster`` (RFC 5321 4.5.1)."""
+    """``domains``: domain → entry. ``postmaster``: the mailbox (full address) that role addresses fall back
+    to. ``static_routes``: [routes] with normalised domains, maybe ``"*"``. ``default_domain``: completes
+    bare ``postmaster`` (RFC 5321 4.5.1)."""
 
     domains: Mapping[str, DomainEntry] = field(default_factory=dict)
     postmaster: str | None = None

@@ -4,7 +4,8 @@ graph.
 Precedence within one of our domains, first match wins:
 
 1. an alias of exactly this local part, even where a mailbox has the same name (the sendmail and Postfix
-   habit: ``alice = ["alice", "bob"]`` keeps a copy; its own name inside it means the mailbox),
+   habit: ``alice = ["alice", "bob"]`` keeps a copy; its own name inside it means the mailbox and
+   nothing where there is none),
 2. the mailbox,
 3. a role address (RFC 2142, RFC 5321 4.5.1) → the postmaster,
 4. the domain's catch-all, which therefore shadows nothing.
@@ -148,10 +149,12 @@ class _Walk:
         shown = ", ".join(targets[:10]) + (f" and {len(targets) - 10} more" if len(targets) > 10 else "")
         self.steps.append(f"{key} is an alias of {shown or 'nobody'}")
         for target in targets:
-            if has_mailbox and _key(target) == key:
+            if _key(target) != key:
+                self.visit(target, (*path, key))
+            elif has_mailbox:
                 self._mailbox(key, path if key == self._origin else (*path, key))
             else:
-                self.visit(target, (*path, key))
+                self.steps.append(f"{key} is no mailbox: left out")
 
     def _mailbox(self, key: str, path: tuple[str, ...]) -> None:
         self.steps.append(f"{key} is a mailbox")

@@ -83,11 +83,11 @@ def test_alias_wins_over_the_mailbox_and_its_own_name_means_the_mailbox():
     assert addresses(through) == ["alice@a.test", "bob@a.test"]
 
 
-def test_own_name_without_a_mailbox_is_a_loop():
-    assert resolve(directory({"carol": ["carol"]}), parse("carol@a.test")).path == (
-        "carol@a.test",
-        "carol@a.test",
-    )
+def test_own_name_without_a_mailbox_is_a_dead_target():
+    """Removing an account must not stop the copies that its alias sends elsewhere."""
+    book = directory({"carol": ["carol", "bob"], "dora": ["dora"]})
+    assert addresses(resolve(book, parse("carol@a.test"))) == ["bob@a.test"]
+    assert isinstance(resolve(book, parse("dora@a.test")), Unknown)
 
 
 def test_dead_target_is_left_out_and_reported():
@@ -218,8 +218,10 @@ def naive(book: Directory, node: str, path: tuple[str, ...] = ()) -> set[str]:
     if local in entry.aliases:
         out = set()
         for target in entry.aliases[local]:
-            own = target == node and local in entry.mailboxes
-            out |= {f"local {node}"} if own else naive(book, target, (*path, node))
+            if target != node:
+                out |= naive(book, target, (*path, node))
+            elif local in entry.mailboxes:
+                out |= {f"local {node}"}
         return out
     if local in entry.mailboxes:
         return {f"local {node}"}
