@@ -98,20 +98,24 @@ class RemoteDelivery:
         last: Outcome = Deferred("no host could be tried", "4.4.1")
         for host in hosts:
             try:
-                session = await self._opener.open(host, destination)
-                await self._converse(session, work)
+                while work.pending():  # again only when the peer limits what one connection may carry
+                    session = await self._opener.open(host, destination)
+                    await self._converse(session, work)
             except HostTrouble as trouble:
                 last = trouble.outcome
-            if not work.pending():
+            else:
                 return
         work.settle(last)
 
     async def _converse(self, session: Session, work: _Work) -> None:
-        """Everything still pending, in as many transactions as the peer needs. Raises HostTrouble."""
+        """What is pending, in as many transactions as the peer needs and allows. Raises HostTrouble.
+
+        Each transaction settles at least one recipient.
+        """
         try:
             todo, payload, utf8 = await _fit(session, work)
             limit = min(self._recipients_max, session.rcpt_max)
-            while todo:
+            while todo and session.messages_left > 0:
                 transaction = Transaction(session, self._timeouts, work.outcomes)
                 await transaction.run(work.envelope, todo[:limit], payload, utf8=utf8)
                 todo = transaction.full + todo[limit:]

@@ -130,11 +130,13 @@ class _Opening:
             return None
         try:
             await self._connection.encrypt(context, self._host.name, self._timeouts.tls)
+            return await self._hello()
         except OSError as error:
             raise _TlsFailed(outcome.of_error(error, self._host.label, "tls").reply) from error
-        except ConnectionEnded as end:
-            raise _TlsFailed(end.why) from end
-        return await self._hello()
+        except (
+            ConnectionEnded
+        ) as end:  # also right after the handshake, when the peer did not like it after all
+            raise _TlsFailed(f"{end.why} while starting TLS") from end
 
     async def _hello(self) -> dict[str, str]:
         self.phase = "hello"

@@ -39,7 +39,9 @@ class Peer:
         lmtp: bool = False,
         chop: bool = False,
     ) -> None:
-        self.script = script or {}
+        self.script = {
+            key: value.copy() if isinstance(value, list) else value for key, value in (script or {}).items()
+        }
         self.offers, self.name, self.host, self.port = offers, name, host, port
         self.tls, self.implicit_tls, self.lmtp, self.chop = tls, implicit_tls, lmtp, chop
         self.messages: list[Transaction] = []

@@ -145,7 +145,7 @@ async def test_a_cancelled_attempt_hangs_up(tmp_path: Path) -> None:
 async def test_every_fault_in_every_phase(
     tmp_path: Path, offers: tuple[str, ...], script: dict[str, Any], kind: type, status: str
 ) -> None:
-    async with Peer(dict(script), offers=offers) as peer, sender(tmp_path) as our:
+    async with Peer(script, offers=offers) as peer, sender(tmp_path) as our:
         (result,) = await our.send(peer.route)
         assert (type(result), result.status) == (kind, status)
         assert result.reply.isprintable()
@@ -208,6 +208,7 @@ async def test_limits_of_both_sides_bound_a_transaction(tmp_path: Path) -> None:
     ):
         await our.send(peer.route, [f"u{n}@a.test" for n in range(7)])
         assert [len(m.rcpts) for m in peer.messages] == [3, 3, 1]
+        assert peer.connections == 2  # two messages are all that one may carry
 
 
 @pytest.mark.both_loops

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import trustme
-from peer import STANDARD, Peer
+from peer import DROP, STANDARD, Peer
 from sending import sender
 
 from mailserver.message.envelope import Deferred, Delivered
 
+EHLO = "250-peer.test\r\n250 STARTTLS"
 pytestmark = pytest.mark.both_loops
 
 
@@ -33,7 +34,9 @@ async def test_starttls_with_whatever_certificate(tmp_path: Path, tls: ssl.SSLCo
         assert not our.events
 
 
-@pytest.mark.parametrize("script", [{"TLS": "broken"}, {"STARTTLS": "220 go\r\n250 injected"}])
+@pytest.mark.parametrize(
+    "script", [{"TLS": "broken"}, {"STARTTLS": "220 go\r\n250 injected"}, {"EHLO": [EHLO, DROP, EHLO]}]
+)
 async def test_a_failed_handshake_is_tried_again_without(
     tmp_path: Path, tls: ssl.SSLContext, script: dict[str, Any]
 ) -> None:

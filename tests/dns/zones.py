@@ -67,6 +67,7 @@ class ZoneServer:
 
     def __init__(self, zone: Zone, *, ttl: int = 300, udp_max: int = 512) -> None:
         self.zone, self.ttl, self.udp_max = zone, ttl, udp_max
+        self._clients: list[asyncio.StreamWriter] = []
         self.asked = asyncio.Event()
         self.queries: list[tuple[str, str, str]] = []  # transport, name, type
 
@@ -90,13 +91,17 @@ class ZoneServer:
     async def __aexit__(self, *exc: Any) -> None:
         self._udp.close()
         self._tcp.close()
+        for writer in self._clients:
+            writer.transport.abort()
         await self._tcp.wait_closed()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._clients), return_exceptions=True)
 
     @property
     def address(self) -> SocketAddress:
         return SocketAddress("127.0.0.1", self.port)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.append(writer)
         try:
             while True:
                 (length,) = struct.unpack("!H", await reader.readexactly(2))
