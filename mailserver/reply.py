@@ -1,4 +1,5 @@
-"""Every reply the SMTP listener ever sends, named once, with its enhanced status code (RFC 5321 4.2, RFC 3463, RFC 2034).
+"""Every reply the SMTP listener ever sends, named once, with its enhanced status code (RFC 5321 4.2, RFC
+3463, RFC 2034).
 
 A Reply is immutable and already encoded; replies with a variable part are functions that return one.
 """
@@ -27,7 +28,7 @@ def reply(code: int, status: str, text: str, *, close: bool = False) -> Reply:
     return Reply(code, line.encode("utf-8"), close)
 
 
-# ---- success (RFC 5321 4.2.3) ---------------------------------------------------------------------------------
+# ---- success (RFC 5321 4.2.3) --------------------------------------------------------------------
 BYE = reply(221, "2.0.0", "Bye", close=True)
 START_TLS = reply(220, "2.0.0", "Ready to start TLS")
 LOGGED_IN = reply(235, "2.7.0", "Authentication succeeded")
@@ -38,7 +39,7 @@ RECIPIENT_OK = reply(250, "2.1.5", "Ok")
 CANNOT_VERIFY = reply(252, "2.5.2", "Send some mail, I will try my best")
 GO_AHEAD = reply(354, "", "End data with <CR><LF>.<CR><LF>")
 
-# ---- try again later ------------------------------------------------------------------------------------------
+# ---- try again later -----------------------------------------------------------------------------
 SHUTTING_DOWN = reply(421, "4.3.2", "Service shutting down, try again later", close=True)
 TIMED_OUT = reply(421, "4.4.2", "Silent for too long, closing", close=True)
 TOO_MANY_CONNECTIONS = reply(421, "4.7.0", "Too many connections", close=True)
@@ -54,7 +55,7 @@ TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients, send the rest in
 LOGIN_UNAVAILABLE = reply(454, "4.7.0", "Temporary authentication failure")
 TLS_UNAVAILABLE = reply(454, "4.7.0", "TLS not available")
 
-# ---- what the client did wrong: syntax and order (RFC 5321 4.3.2) ---------------------------------------------
+# ---- what the client did wrong: syntax and order (RFC 5321 4.3.2) --------------------------------
 LINE_TOO_LONG = reply(500, "5.5.2", "Line too long")
 BARE_LINE_END = reply(500, "5.5.2", "Lines end with <CR><LF>, and <CR> or <LF> stands nowhere else")
 BAD_OCTETS = reply(500, "5.5.2", "Control or 8-bit characters in the command")
@@ -86,7 +87,7 @@ NO_LOGIN_OFFERED = reply(503, "5.5.1", "Authentication is not available here")
 UNKNOWN_MECHANISM = reply(504, "5.5.4", "Authentication mechanism not supported")
 UNKNOWN_PARAMETER = reply(555, "5.5.4", "Parameter not recognised")
 
-# ---- what we will not do (RFC 5321 4.2.3, RFC 3463) -----------------------------------------------------------
+# ---- what we will not do (RFC 5321 4.2.3, RFC 3463) ----------------------------------------------
 LOGIN_REQUIRED = reply(530, "5.7.0", "Authentication required")
 LOGIN_WRONG = reply(535, "5.7.8", "Authentication credentials invalid")
 LOGIN_NEEDS_TLS = reply(538, "5.7.11", "Encryption required for authentication")

@@ -1,7 +1,9 @@
-"""Binary content (BODY=BINARYMIME, RFC 3030 section 3) turned into text that any server and mailbox can hold.
+"""Binary content (BODY=BINARYMIME, RFC 3030 section 3) turned into text that any server and mailbox can
+hold.
 
-Content without bare CR, LF or NUL is text already and stays as it is. Otherwise the MIME parts that are not text
-become base64; everything else keeps its octets. Blocking, for a thread; several times the message in memory.
+Content without bare CR, LF or NUL is text already and stays as it is. Otherwise the MIME parts that are not
+text become base64; everything else keeps its octets. Blocking, for a thread; several times the message in
+memory.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The content of one message, from the wire's form to the stored form (RFC 5321 4.5.2, RFC 3030).
 
-Sans-IO, and no work per line: dots are un-stuffed and CRLF becomes LF by ``bytes.replace`` over whole buffers. Only
-CR LF . CR LF ends DATA. A CR or LF that is not part of a CRLF makes the message unacceptable ("smuggling": another
-server might take it for a line end), but is read to the end all the same; so is a message over its size limit.
-NUL is text like any other octet below 128 here. What cannot be decided yet, a beginning of the terminator or a CR,
-is held back until more arrives.
+Sans-IO, and no work per line: dots are un-stuffed and CRLF becomes LF by ``bytes.replace`` over whole
+buffers. Only CR LF . CR LF ends DATA. A CR or LF that is not part of a CRLF makes the message unacceptable
+("smuggling": another server might take it for a line end), but is read to the end all the same; so is a
+message over its size limit. NUL is text like any other octet below 128 here. What cannot be decided yet, a
+beginning of the terminator or a CR, is held back until more arrives.
 """
 
 from __future__ import annotations
@@ -18,16 +18,29 @@ HEADER_MAX = 262_144  # octets of the header block kept for judging once the con
 
 
 class Collector:
-    """Collects one message's content. ``limit`` octets on the wire, dot-stuffing and terminator not counted.
+    """Collects one message's content. ``limit`` octets on the wire, dot-stuffing and terminator not
+    counted.
 
-    ``chunks`` holds ``held`` octets not yet taken; ``size`` and ``lines`` count all of the content in stored form.
-    ``raw`` (BODY=BINARYMIME): octets are kept untouched and nothing is counted but size.
+    ``chunks`` holds ``held`` octets not yet taken; ``size`` and ``lines`` count all of the content in
+    stored form. ``raw`` (BODY=BINARYMIME): octets are kept untouched and nothing is counted but size.
     """
 
     __slots__ = (
-        "_carry", "_first", "_newline", "_sample", "_stuffed", "bare", "chunks", "eight_bit", "held", "limit", "lines",
-        "raw", "refusing", "size",
-    )  # fmt: skip
+        "_carry",
+        "_first",
+        "_newline",
+        "_sample",
+        "_stuffed",
+        "bare",
+        "chunks",
+        "eight_bit",
+        "held",
+        "limit",
+        "lines",
+        "raw",
+        "refusing",
+        "size",
+    )
 
     def __init__(self, limit: int, *, chunked: bool = False, raw: bool = False) -> None:
         self.limit, self.raw = limit, raw
@@ -54,8 +67,8 @@ class Collector:
         """DATA: work on ``received[position:]``; where the octet after the terminator is, or -1: not yet."""
         carry = self._carry
         buffer = carry + received[position:] if position else carry + received
-        # One scan finds the terminator, or that there are dots to un-stuff before it. The last four octets of the
-        # carry may be the beginning of either.
+        # One scan finds the terminator, or that there are dots to un-stuff before it. The last four octets
+        # of the carry may be the beginning of either.
         end = buffer.find(_DOT_LINE, max(0, len(carry) - 4))
         if end >= 0 and buffer[end + 3 : end + 5] != b"\r\n":
             self._stuffed = True
@@ -85,7 +98,8 @@ class Collector:
             self._take(buffer)
 
     def finish(self) -> None:
-        """BDAT LAST: no more octets. Text that does not end with a line end gets one, as DATA would give it."""
+        """BDAT LAST: no more octets. Text that does not end with a line end gets one, as DATA would give
+        it."""
         buffer, self._carry = self._carry, b""
         self._take(buffer)
         ended = self.chunks[-1].endswith(b"\n") if self.chunks else self._newline

@@ -1,11 +1,14 @@
 """What the listener answers and why: limits, policy and routing joined for EHLO, MAIL, RCPT and content.
 
-Hooks keep aiosmtpd's names and arguments (``server, session, envelope, …``) and are synchronous; only a look-up of
-the sender's domain makes MAIL wait. The route of every recipient is decided here, once.
+Hooks keep aiosmtpd's names and arguments (``server, session, envelope, …``) and are synchronous; only a
+look-up of the sender's domain makes MAIL wait. The route of every recipient is decided here, once.
 """
+
+# ruff: noqa: N802, ARG002, PLR0911 - a decision returns its reply; verbs and hooks keep the names and arguments of aiosmtpd and asyncio
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -41,8 +44,15 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 class Handler:
     """Decisions of one service. ``configure`` swaps the settings while sessions go on."""
 
-    def __init__(self, service: SmtpService, *, directory: Callable[[], Directory], new_id: Callable[[], str],
-                 storage_ok: Callable[[], bool], sender_domain_ok: SenderCheck | None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        service: SmtpService,
+        *,
+        directory: Callable[[], Directory],
+        new_id: Callable[[], str],
+        storage_ok: Callable[[], bool],
+        sender_domain_ok: SenderCheck | None,
+    ) -> None:
         self._service = service
         self._directory, self._new_id, self._storage_ok = directory, new_id, storage_ok
         self._sender_domain_ok = sender_domain_ok
@@ -55,7 +65,7 @@ class Handler:
     def configure(self, config: Config) -> None:
         """Everything that depends on the configuration, computed once."""
         self._hostname, self._limits = config.hostname, config.limits
-        self._spill_path = f"{config.data_dir}/tmp/"
+        self._spill_path = os.path.join(config.data_dir, "tmp", "")
         self._checks_sender = (
             self._service.name == "smtp"
             and config.smtp.check_sender_domain
@@ -64,19 +74,28 @@ class Handler:
         self._helo = reply.lines(250, [config.hostname])
         self._ehlo = {
             (tls, login): reply.lines(250, self._extensions(tls, login))
-            for tls in (False, True) for login in (False, True)
-        }  # fmt: skip
+            for tls in (False, True)
+            for login in (False, True)
+        }
 
     def _extensions(self, tls: bool, login: bool) -> list[str]:
         limits = self._limits
         return [
-            self._hostname, "PIPELINING", f"SIZE {limits.message_size}", "8BITMIME", "SMTPUTF8",
-            "ENHANCEDSTATUSCODES", "CHUNKING", "BINARYMIME", "DSN",
+            self._hostname,
+            "PIPELINING",
+            f"SIZE {limits.message_size}",
+            "8BITMIME",
+            "SMTPUTF8",
+            "ENHANCEDSTATUSCODES",
+            "CHUNKING",
+            "BINARYMIME",
+            "DSN",
             f"LIMITS MAILMAX={limits.messages_per_session} RCPTMAX={limits.recipients}",
-            *(["STARTTLS"] if tls else []), *(["AUTH PLAIN LOGIN"] if login else []),
-        ]  # fmt: skip
+            *(["STARTTLS"] if tls else []),
+            *(["AUTH PLAIN LOGIN"] if login else []),
+        ]
 
-    # ---- greetings ----------------------------------------------------------------------------------------------
+    # ---- greetings -------------------------------------------------------------------------------
     def handle_EHLO(
         self, server: Wire, session: ClientSession, envelope: Transaction | None, hostname: str
     ) -> Reply:
@@ -95,7 +114,8 @@ class Handler:
         return self._helo if self._named(session, hostname, extended=False) else reply.BAD_HELO
 
     def _named(self, session: ClientSession, name: str, *, extended: bool) -> bool:
-        """The name is noted, cleaned of what must not get into a header; whether it is true is nobody's promise."""
+        """The name is noted, cleaned of what must not get into a header; whether it is true is nobody's
+        promise."""
         name = name.strip()
         if not name or " " in name or len(name) > _NAME_MAX:
             return False
@@ -103,7 +123,7 @@ class Handler:
         session.extended_smtp = extended
         return True
 
-    # ---- the envelope -------------------------------------------------------------------------------------------
+    # ---- the envelope ----------------------------------------------------------------------------
     def handle_MAIL(
         self, server: Wire, session: ClientSession, envelope: Transaction
     ) -> Reply | Awaitable[Reply]:
@@ -171,7 +191,7 @@ class Handler:
             Recipient(len(envelope.recipients), leaf.address, route, orcpt, rcpt.notify, leaf.alias)
         )
 
-    # ---- the content --------------------------------------------------------------------------------------------
+    # ---- the content -----------------------------------------------------------------------------
     def handle_DATA(
         self, server: Wire, session: ClientSession, envelope: Transaction, *, chunked: bool
     ) -> Transfer:
@@ -179,10 +199,17 @@ class Handler:
         mail, now = envelope.mail, self._service.now()
         binary = mail.body == "BINARYMIME"
         message = Envelope(
-            self._new_id(), envelope.mail_from or None, envelope.recipients, now,
-            body="7BIT" if binary else mail.body, smtputf8=mail.smtputf8, ret=mail.ret, envid=mail.envid,
-            account=session.account, client=session.client,
-        )  # fmt: skip
+            self._new_id(),
+            envelope.mail_from or None,
+            envelope.recipients,
+            now,
+            body="7BIT" if binary else mail.body,
+            smtputf8=mail.smtputf8,
+            ret=mail.ret,
+            envid=mail.envid,
+            account=session.account,
+            client=session.client,
+        )
         received = trace.received(
             helo=session.host_name or "",
             peer=f"IPv6:{session.client}" if ":" in session.client else session.client,
@@ -218,7 +245,8 @@ class Handler:
         return reply.BARE_LINE_END_IN_MESSAGE if collector.bare else None
 
     def loop_refusal(self, message: Envelope, header: bytes) -> Reply | None:
-        """The message has been here before: too many hops (RFC 5321 6.3), or a Delivered-To of its recipient."""
+        """The message has been here before: too many hops (RFC 5321 6.3), or a Delivered-To of its
+        recipient."""
         lower = header.lower()
         if lower.count(b"received:") > self._limits.received_hops:  # the cheap count is never too small
             hops = lower.count(b"\nreceived:") + lower.startswith(b"received:")

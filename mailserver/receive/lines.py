@@ -1,4 +1,5 @@
-"""A command line's octets → verb and argument (RFC 5321 4.1.1, 4.5.3.1.4), or what is wrong with them. Pure."""
+"""A command line's octets → verb and argument (RFC 5321 4.1.1, 4.5.3.1.4), or what is wrong with them.
+Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _REMEMBERED_MAX = 200  # octets of a line worth remembering
 
 
 class Line(NamedTuple):
-    """``verb`` in upper case; ``text`` the whole line, for events; ``fault`` the reply when it is no command."""
+    """``verb`` in upper case; ``text`` the whole line, for events; ``fault`` the reply when it is no
+    command."""
 
     verb: str
     argument: str
@@ -48,7 +50,7 @@ def _fault(line: bytes, verb: str) -> Reply | None:
         return reply.BAD_OCTETS
     if content.isascii():
         return None
-    # Only addresses may be outside ASCII (RFC 6531 3.3); whether they may in this transaction is decided there.
+    # Only addresses may be outside ASCII (RFC 6531 3.3); whether these may is decided with the transaction.
     return None if verb in ("MAIL", "RCPT", "VRFY") and _is_utf8(content) else reply.BAD_OCTETS
 
 

@@ -1,8 +1,11 @@
-"""The verbs of SMTP, submission and LMTP (RFC 5321, 2033, 3030, 3207, 4954): order and state; handler.py decides.
+"""The verbs of SMTP, submission and LMTP (RFC 5321, 2033, 3030, 3207, 4954): order and state; handler.py
+decides.
 
-The methods keep aiosmtpd's names, ``smtp_VERB``, and its hook contract ``handle_VERB(server, session, envelope, …)``,
-but are plain functions that return a Reply, or None when the reply comes later.
+The methods keep aiosmtpd's names, ``smtp_VERB``, and its hook contract ``handle_VERB(server, session,
+envelope, …)``, but are plain functions that return a Reply, or None when the reply comes later.
 """
+
+# ruff: noqa: N802, ARG002 - verbs and hooks keep the names and arguments of aiosmtpd and asyncio
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from mailserver.receive.parameters import BadParameter, parse_mail, parse_rcpt
 from mailserver.receive.session import Transaction
 from mailserver.receive.spill import SLICE
 from mailserver.receive.transfer import Transfer
-from mailserver.receive.wire import CHUNK, COMMAND, DATA, HANDSHAKE, Verb
+from mailserver.receive.wire import CHUNK, COMMAND, DATA, Verb
 from mailserver.reply import Reply
 
 _CHUNK = re.compile(r"(\d{1,18})(?: +(LAST))? *\Z", re.IGNORECASE | re.ASCII)
@@ -31,7 +34,7 @@ class Listener(LoginVerbs):
     _last = False  # the current chunk is the last one
     _swallow: Reply | None = None  # the current chunk is not for us: what it will be answered
 
-    # ---- greetings ----------------------------------------------------------------------------------------------
+    # ---- greetings -------------------------------------------------------------------------------
     def smtp_EHLO(self, argument: str) -> Reply | None:
         """RFC 5321 4.1.1.1; also LHLO of RFC 2033."""
         self._reset()
@@ -46,7 +49,7 @@ class Listener(LoginVerbs):
         """RFC 2033 4.1: an SMTP client that came here by mistake must not go on."""
         return reply.NO_LHLO
 
-    # ---- a transaction ------------------------------------------------------------------------------------------
+    # ---- a transaction ---------------------------------------------------------------------------
     def smtp_MAIL(self, argument: str) -> Reply | None:
         """RFC 5321 4.1.1.2."""
         session = self.session
@@ -105,7 +108,7 @@ class Listener(LoginVerbs):
         if self._transfer is not None:
             self._abandon()
 
-    # ---- content ------------------------------------------------------------------------------------------------
+    # ---- content ---------------------------------------------------------------------------------
     def smtp_DATA(self, argument: str) -> Reply | None:
         """RFC 5321 4.1.1.4."""
         if argument.strip():
@@ -208,7 +211,7 @@ class Listener(LoginVerbs):
             self._wait(room, lambda _: None)
         return None
 
-    # ---- after the end of the content ---------------------------------------------------------------------------
+    # ---- after the end of the content ------------------------------------------------------------
     def _complete(self, transfer: Transfer) -> Reply | None:
         """All of the message has been read; now it may be refused (RFC 5321 4.5.2 wants no earlier reply)."""
         refusal = transfer.refusal or self._service.handler.content_refusal(transfer)
@@ -261,7 +264,7 @@ class Listener(LoginVerbs):
             message.body = "8BITMIME"
         try:
             future = service.accept(message, body, session=session.number, rule=session.verdict.rule)
-        except Exception as error:  # noqa: BLE001 - our bug, their message: they keep it
+        except Exception as error:
             return self._each(service.storage_failed(error, self, message.id))
         if future.done():
             return self._committed(future)
@@ -295,8 +298,8 @@ class Listener(LoginVerbs):
         if transfer is not None:
             transfer.abandon(self._service.executor, self._service.loop)
 
-    # ---- the rest -----------------------------------------------------------------------------------------------
-    def smtp_NOOP(self, argument: str) -> Reply | None:  # noqa: ARG002 - RFC 5321 4.1.1.9: the argument is ignored
+    # ---- the rest --------------------------------------------------------------------------------
+    def smtp_NOOP(self, argument: str) -> Reply | None:
         """RFC 5321 4.1.1.9."""
         return reply.OK
 
@@ -312,25 +315,13 @@ class Listener(LoginVerbs):
         """RFC 5321 3.5.3: nobody learns here who exists."""
         return reply.CANNOT_VERIFY if argument.strip() else reply.BAD_ARGUMENT
 
-    def smtp_EXPN(self, argument: str) -> Reply | None:  # noqa: ARG002 - refused whatever it says
+    def smtp_EXPN(self, argument: str) -> Reply | None:  # type: ignore[override]  # a coroutine there
         """RFC 5321 3.5.2."""
         return reply.NOT_IMPLEMENTED
 
-    def smtp_HELP(self, argument: str) -> Reply | None:  # noqa: ARG002 - there is one text
+    def smtp_HELP(self, argument: str) -> Reply | None:
         """RFC 5321 4.1.1.8."""
         return reply.HELP
-
-    def smtp_STARTTLS(self, argument: str) -> Reply | None:
-        """RFC 3207."""
-        if argument.strip():
-            return reply.NO_ARGUMENT
-        if self.session.tls:
-            return reply.TLS_ALREADY
-        if self._service.tls is None:
-            return reply.NOT_IMPLEMENTED
-        self._reset()
-        self._mode = HANDSHAKE
-        return reply.START_TLS
 
 
 def _verbs(words: str) -> dict[str, Verb]:

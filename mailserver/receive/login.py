@@ -1,7 +1,10 @@
-"""AUTH (RFC 4954) and the TLS handshake after STARTTLS (RFC 3207): the two verbs that wait for more than disk.
+"""AUTH (RFC 4954) and the TLS handshake after STARTTLS (RFC 3207): the two verbs that wait for more than
+disk.
 
 These may have tasks: they are rare, and hashing or a handshake costs a hundred times as much.
 """
+
+# ruff: noqa: N802 - verbs and hooks keep the names and arguments of aiosmtpd and asyncio
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from mailserver import reply
 from mailserver.accounts.errors import AccountsUnavailable
 from mailserver.accounts.sasl import Challenge, Credentials, Exchange, SaslError, UnknownMechanism
 from mailserver.events import LoggedIn, LoginFailed
-from mailserver.receive.wire import CLOSED, COMMAND, FOREVER, LOGIN, Wire
+from mailserver.receive.wire import CLOSED, COMMAND, FOREVER, HANDSHAKE, LOGIN, Wire
 from mailserver.reply import Reply
 
 LOGIN_FAILURES_MAX = 5  # wrong passwords before a session is ended
@@ -28,7 +31,7 @@ class LoginVerbs(Wire):
 
     def smtp_AUTH(self, argument: str) -> Reply | None:
         """RFC 4954 4: ``AUTH mechanism [initial-response]``."""
-        self.command = f"AUTH {argument.split(' ')[0]}"  # what follows is a secret
+        self.command = f"AUTH {argument.split(' ', maxsplit=1)[0]}"  # what follows is a secret
         if refusal := self._no_login_now():
             return refusal
         name, *initial = argument.split(" ")
@@ -102,9 +105,21 @@ class LoginVerbs(Wire):
             reply.LOGIN_WRONG_TOO_OFTEN if session.login_failures >= LOGIN_FAILURES_MAX else reply.LOGIN_WRONG
         )
 
-    # ---- TLS ----------------------------------------------------------------------------------------------------
+    # ---- TLS -------------------------------------------------------------------------------------
+    def smtp_STARTTLS(self, argument: str) -> Reply | None:
+        """RFC 3207."""
+        if argument.strip():
+            return reply.NO_ARGUMENT
+        if self.session.tls:
+            return reply.TLS_ALREADY
+        if self._service.tls is None:
+            return reply.NOT_IMPLEMENTED
+        self._reset()
+        self._mode = HANDSHAKE
+        return reply.START_TLS
+
     def _handshake(self) -> None:
-        """220 has left: from the next octet on it is TLS. What was said before is forgotten (RFC 3207 4.2)."""
+        """220 has left: TLS from the next octet on. What was said before is forgotten (RFC 3207 4.2)."""
         self._busy, self.deadline = True, FOREVER
         self._pause()  # nothing may arrive between the reply and the handshake's own protocol
         self._upgrade = self._service.loop.create_task(self._start_tls())
@@ -114,9 +129,13 @@ class LoginVerbs(Wire):
         assert transport is not None and service.tls is not None
         try:
             secure = await service.loop.start_tls(
-                transport, self, service.tls, server_side=True,
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT, ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-            )  # fmt: skip
+                transport,
+                self,
+                service.tls,
+                server_side=True,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+            )
         except (OSError, ssl.SSLError, EOFError, TimeoutError):
             secure = None
         self._upgrade = None

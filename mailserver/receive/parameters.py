@@ -1,8 +1,9 @@
-"""Arguments of MAIL and RCPT: path and ESMTP parameters (RFC 5321 3.3, 4.1.2; 1870, 3030, 3461, 4954, 6152, 6531).
+"""Arguments of MAIL and RCPT: path and ESMTP parameters (RFC 5321 3.3, 4.1.2; 1870, 3030, 3461, 4954, 6152,
+6531).
 
-Strict: ``FROM:<a@b>`` with its angle brackets, nothing between colon and path, every parameter known and given once.
-A source route is checked and forgotten (RFC 5321 4.1.1.3). Pure functions of the argument's text; faults are
-raised as BadParameter, which carries the reply.
+Strict: ``FROM:<a@b>`` with its angle brackets, nothing between colon and path, every parameter known and
+given once. A source route is checked and forgotten (RFC 5321 4.1.1.3). Pure functions of the argument's
+text; faults are raised as BadParameter, which carries the reply.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from mailserver.reply import Reply
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _PLAIN = re.compile(rf"<({_ATEXT}(?:\.{_ATEXT})*@[A-Za-z0-9.-]+)>\Z")
 _PATH = re.compile(
-    r"<(?:(?P<route>@[^\s<>:\"]+):)?(?P<address>(?:\"(?:[^\"\\]|\\.)*\"|[^\s<>\"\\])*)>(?: +(?P<rest>.*?))? *\Z"
+    r"<(?:(?P<route>@[^\s<>:\"]+):)?(?P<address>(?:\"(?:[^\"\\]|\\.)*\"|[^\s<>\"\\])*)>"
+    r"(?: +(?P<rest>.*?))? *\Z"
 )
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?\Z")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+\Z")
@@ -29,7 +31,7 @@ ENVID_MAX = 100  # octets, RFC 3461 4.4
 ORCPT_MAX = 500  # octets, RFC 3461 4.2
 
 
-class BadParameter(ValueError):
+class BadParameter(ValueError):  # noqa: N818 - named for what it is about; it carries a reply, not a fault
     """``reply`` is what the client is told."""
 
     def __init__(self, answer: Reply) -> None:
@@ -38,7 +40,8 @@ class BadParameter(ValueError):
 
 
 class Mail(NamedTuple):
-    """What MAIL said. ``sender`` None is the null sender; ``envid`` is xtext as received; ``size`` 0 = not given."""
+    """What MAIL said. ``sender`` None is the null sender; ``envid`` is xtext as received; ``size`` 0 = not
+    given."""
 
     sender: Address | None
     size: int = 0

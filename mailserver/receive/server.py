@@ -1,6 +1,7 @@
 """One listening service (smtp, submission or lmtp): its sockets, its sessions, their limits and deadlines.
 
-Sessions have no timers: one sweep a second compares their deadlines (RFC 5321 4.5.3.2) with the loop's clock.
+Sessions have no timers: one sweep a second compares their deadlines (RFC 5321 4.5.3.2) with the loop's
+clock.
 """
 
 from __future__ import annotations
@@ -17,8 +18,13 @@ from typing import Literal, Protocol
 from mailserver import reply
 from mailserver.config.schema import Config
 from mailserver.events import (
-    CommandRefused, Emit, Problem, SessionClosed, SessionOpened, SessionRefused,
-)  # fmt: skip
+    CommandRefused,
+    Emit,
+    Problem,
+    SessionClosed,
+    SessionOpened,
+    SessionRefused,
+)
 from mailserver.message.body import Body
 from mailserver.message.envelope import Envelope
 from mailserver.policy.relay import RelayTable, Verdict
@@ -39,7 +45,8 @@ _COMMAND_SHOWN = 500  # characters of a refused command kept in its event
 
 
 class Accept(Protocol):
-    """``Queue.accept``: the future's result is the queue id once the message is durable; OSError when it is not."""
+    """``Queue.accept``: the future's result is the queue id once the message is durable; OSError when it is
+    not."""
 
     def __call__(
         self, envelope: Envelope, body: Body, *, session: int = 0, rule: str = ""
@@ -52,17 +59,29 @@ Login = Callable[[str, bytes], Awaitable[str | None]]
 class SmtpService:
     """Sessions of one service on any number of sockets. All calls are made on ``loop``'s thread.
 
-    ``executor`` runs file writes of large messages (None: the loop's default); ``now`` is Unix time. ``login`` gives
-    the mailbox key or None and may raise AccountsUnavailable. ``sender_domain_ok``: True, False (no such domain) or
-    None (cannot be known now). ``tls`` None: STARTTLS is not offered.
+    ``executor`` runs file writes of large messages (None: the loop's default); ``now`` is Unix time.
+    ``login`` gives the mailbox key or None and may raise AccountsUnavailable. ``sender_domain_ok``: True,
+    False (no such domain) or None (cannot be known now). ``tls`` None: STARTTLS is not offered.
     """
 
     def __init__(
-        self, name: Literal["smtp", "submission", "lmtp"], *, config: Config, relay: Callable[[], RelayTable],
-        directory: Callable[[], Directory], accept: Accept, new_id: Callable[[], str], login: Login,
-        storage_ok: Callable[[], bool], sender_domain_ok: SenderCheck | None, tls: ssl.SSLContext | None, emit: Emit,
-        now: Callable[[], float], loop: asyncio.AbstractEventLoop, executor: Executor | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        name: Literal["smtp", "submission", "lmtp"],
+        *,
+        config: Config,
+        relay: Callable[[], RelayTable],
+        directory: Callable[[], Directory],
+        accept: Accept,
+        new_id: Callable[[], str],
+        login: Login,
+        storage_ok: Callable[[], bool],
+        sender_domain_ok: SenderCheck | None,
+        tls: ssl.SSLContext | None,
+        emit: Emit,
+        now: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+        executor: Executor | None = None,
+    ) -> None:
         self.name, self.config, self.limits = name, config, config.limits
         self.accept, self.login, self.tls = accept, login, tls
         self.emit, self.now, self.loop, self.executor = emit, now, loop, executor
@@ -88,7 +107,7 @@ class SmtpService:
         self._empty: asyncio.Future[None] | None = None
         self.reconfigure(config)
 
-    # ---- life ---------------------------------------------------------------------------------------------------
+    # ---- life ------------------------------------------------------------------------------------
     async def start(self, sockets: list[socket.socket], tls_sockets: list[socket.socket]) -> None:
         """Accept connections on bound sockets; ``tls_sockets`` speak TLS from the first octet."""
         for sock in sockets:
@@ -96,10 +115,14 @@ class SmtpService:
         for sock in tls_sockets:
             self._servers.append(
                 await self.loop.create_server(
-                    self.new_listener, sock=sock, backlog=BACKLOG, ssl=self.tls,
-                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT, ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+                    self.new_listener,
+                    sock=sock,
+                    backlog=BACKLOG,
+                    ssl=self.tls,
+                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+                    ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
                 )
-            )  # fmt: skip
+            )
         self._tick()
 
     def reconfigure(self, config: Config) -> None:
@@ -111,7 +134,8 @@ class SmtpService:
         self.handler.configure(config)
 
     async def drain(self, deadline: float) -> None:
-        """Stop accepting, dismiss idle clients with 421, let transactions finish until ``deadline`` (``now`` time)."""
+        """Stop accepting, dismiss idle clients with 421, let transactions finish until ``deadline``
+        (``now`` time)."""
         self.draining = True
         for server in self._servers:
             server.close()
@@ -129,12 +153,16 @@ class SmtpService:
     def status(self) -> dict[str, int]:
         """Numbers for people and monitors."""
         return {
-            "connections": len(self._sessions), "addresses": len(self._per_address), "sessions": self._number,
-            "refused": self._refused, "messages": self._messages, "body_memory": self.budget.used,
+            "connections": len(self._sessions),
+            "addresses": len(self._per_address),
+            "sessions": self._number,
+            "refused": self._refused,
+            "messages": self._messages,
+            "body_memory": self.budget.used,
             "listeners": len(self._servers),
-        }  # fmt: skip
+        }
 
-    # ---- time ---------------------------------------------------------------------------------------------------
+    # ---- time ------------------------------------------------------------------------------------
     def _tick(self) -> None:
         self.sweep(self.loop.time())
         self._timer = self.loop.call_later(SWEEP_INTERVAL, self._tick)
@@ -146,7 +174,7 @@ class SmtpService:
         for session in [s for s in self._sessions if s.deadline < now]:
             session.expire()
 
-    # ---- connections --------------------------------------------------------------------------------------------
+    # ---- connections -----------------------------------------------------------------------------
     def connected(self, listener: Wire, transport: asyncio.Transport) -> None:
         """Count, judge and greet a new client, or refuse it and hang up."""
         peer = transport.get_extra_info("peername")
@@ -208,23 +236,34 @@ class SmtpService:
         self._messages += session.messages
         self.emit(
             SessionClosed(
-                self.name, session.number, session.client, listener.reason, round(self.now() - session.opened, 3),
-                session.messages, listener.octets_in, listener.octets_out,
+                self.name,
+                session.number,
+                session.client,
+                listener.reason,
+                round(self.now() - session.opened, 3),
+                session.messages,
+                listener.octets_in,
+                listener.octets_out,
             )
-        )  # fmt: skip
+        )
         if self._empty is not None and not self._sessions and not self._empty.done():
             self._empty.set_result(None)
 
-    # ---- what went wrong ----------------------------------------------------------------------------------------
+    # ---- what went wrong -------------------------------------------------------------------------
     def refused(self, listener: Wire, answer: Reply) -> None:
         """A client was told 4xx or 5xx."""
         session, transaction = listener.session, listener.envelope
         self.emit(
             CommandRefused(
-                self.name, session.number, session.client, listener.command[:_COMMAND_SHOWN], answer.text,
-                listener.rule or session.verdict.rule, transaction.mail_from if transaction is not None else None,
+                self.name,
+                session.number,
+                session.client,
+                listener.command[:_COMMAND_SHOWN],
+                answer.text,
+                listener.rule or session.verdict.rule,
+                transaction.mail_from if transaction is not None else None,
             )
-        )  # fmt: skip
+        )
         listener.rule = ""
 
     def bug(self, error: BaseException, listener: Wire, id: str = "") -> Reply:  # noqa: A002 - the queue id

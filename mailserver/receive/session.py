@@ -1,7 +1,7 @@
 """What is known of one client and of its open transaction: aiosmtpd's Session and Envelope, with our facts.
 
-Their attributes keep aiosmtpd's names and meaning where both have them. Nothing is introspected or allocated that
-an idle connection does not need; defaults live on the classes.
+Their attributes keep aiosmtpd's names and meaning where both have them. Nothing is introspected or
+allocated that an idle connection does not need; defaults live on the classes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from mailserver.receive.parameters import Mail
 
 
 class ClientSession(Session):
-    """One connection. ``number`` is its id in events, ``client`` the peer's IP address, ``opened`` loop time."""
+    """One connection. ``number`` is its id in events, ``client`` the peer's IP address, ``opened`` loop
+    time."""
 
     ssl: dict[str, Any] | None = None
     host_name: str | None = None

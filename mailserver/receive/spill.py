@@ -1,8 +1,8 @@
 """Memory for all messages being received: one budget, and a file for what does not fit.
 
-A message is kept in memory up to MEMORY_MAX and while the budget lasts; beyond that its content goes to a file in
-data_dir/tmp, slice by slice, written by a thread while the client is not read from. So memory is bounded by the
-budget and one read per client on its way to disk, however many clients send however much.
+A message is kept in memory up to MEMORY_MAX and while the budget lasts; beyond that its content goes to a
+file in data_dir/tmp, slice by slice, written by a thread while the client is not read from. So memory is
+bounded by the budget and one read per client on its way to disk, however many clients send however much.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Budget:
         self._waiting.append(room)
 
     def give(self, octets: int) -> None:
-        """``octets`` have left memory. At least one waiter goes on each time, so no silent client blocks the rest."""
+        """``octets`` have left memory. At least one waiter goes on each time, so no silent client blocks
+        the rest."""
         self.used -= octets
         for _ in range(min(len(self._waiting), max(1, (self.limit - self.used) // READ_AHEAD))):
             self._waiting.popleft().set_result(None)
@@ -69,7 +70,8 @@ class SpillFile:
             os.close(descriptor)
 
     def remove(self) -> None:
-        """The message was refused or its client is gone: nothing was promised, so nothing needs to be durable."""
+        """The message was refused or its client is gone: nothing was promised, so nothing needs to be
+        durable."""
         try:
             self.close()
             os.unlink(self.path)

@@ -1,6 +1,7 @@
 """One message being received: the collector, the memory it takes, and the file it overflows into.
 
-Owned by one connection. Once ``body`` has handed the content over, the file belongs to whoever got the body.
+Owned by one connection. Once ``body`` has handed the content over, the file belongs to whoever got the
+body.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Transfer:
         return loop.run_in_executor(executor, self._file.write, chunks)
 
     def written(self, future: asyncio.Future[None]) -> Exception | None:
-        """The write is over; memory is free again. An error makes the message unacceptable and is returned."""
+        """The write is over; its memory is free. An error makes the message unacceptable and is returned."""
         self._writing = False
         error = None if future.cancelled() else future.exception()
         if error is not None:

@@ -1,10 +1,14 @@
-"""Octets to commands and replies to octets: aiosmtpd's connection object with another read loop (decision 001).
+"""Octets to commands and replies to octets: aiosmtpd's connection object with another read loop (decision
+001).
 
-A synchronous push parser: ``data_received`` hands lines to the verb methods and content to ``_content`` until the
-octets are used up or something must be waited for. Then the session is *busy*: octets gather in a bounded buffer,
-and the awaited future's callback goes on where parsing stopped. All replies to what arrived together leave in one
-write (RFC 2920). Only CRLF ends a line. No task, no timer, no stream reader per connection.
+A synchronous push parser: ``data_received`` hands lines to the verb methods and content to ``_content``
+until the octets are used up or something must be waited for. Then the session is *busy*: octets gather in a
+bounded buffer, and the awaited future's callback goes on where parsing stopped. All replies to what arrived
+together leave in one write (RFC 2920). Only CRLF ends a line. No task, no timer, no stream reader per
+connection.
 """
+
+# ruff: noqa: ARG002 - verbs and hooks keep the names and arguments of aiosmtpd and asyncio
 
 from __future__ import annotations
 
@@ -37,9 +41,11 @@ Verb = Callable[[Any, str], Reply | None]
 
 
 class Wire(SMTP):
-    """One connection below the verbs. ``deadline`` is loop time; the service's sweep calls ``expire`` after it.
+    """One connection below the verbs. ``deadline`` is loop time; the service's sweep calls ``expire`` after
+    it.
 
-    A verb method or content step returns its Reply, or None when the reply comes later: it has called ``_wait``.
+    A verb method or content step returns its Reply, or None when the reply comes later: it has called
+    ``_wait``.
     """
 
     verbs: ClassVar[dict[str, Verb]] = {}
@@ -55,11 +61,11 @@ class Wire(SMTP):
     _busy = _paused = _choked = _ended = False
 
     def __init__(self, service: SmtpService) -> None:
-        # aiosmtpd's own __init__ introspects class and handler for each connection (100 µs); nothing of it is used.
+        # aiosmtpd's own __init__ introspects class and handler for each connection (100 µs); we use none of it.
         self._service = service
         self.deadline = FOREVER
 
-    # ---- the transport's callbacks ------------------------------------------------------------------------------
+    # ---- the transport's callbacks ---------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, or refuse and hang up."""
         self.transport = cast(asyncio.Transport, transport)
@@ -78,7 +84,8 @@ class Wire(SMTP):
                 self._pause()
 
     def eof_received(self) -> bool:
-        """A client that has sent everything and waits for the last reply keeps the connection until it got it."""
+        """A client that has sent everything and waits for the last reply keeps the connection until it got
+        it."""
         self._ended = True
         return self._busy and not self.session.tls  # a TLS stream has no half-closed state
 
@@ -102,7 +109,7 @@ class Wire(SMTP):
         if not self._busy:
             self._resume()
 
-    # ---- the push parser --------------------------------------------------------------------------------------
+    # ---- the push parser -------------------------------------------------------------------------
     def _run(self, data: bytes, answer: Reply | None = None) -> None:
         """Work on ``data`` until it is used up or waiting is needed; ``answer`` is a reply that came late."""
         wire, position, size, turns = b"", 0, len(data), COMMANDS_PER_TURN
@@ -228,19 +235,19 @@ class Wire(SMTP):
             self._mode = CLOSED
         return b""
 
-    # ---- waiting ------------------------------------------------------------------------------------------------
+    # ---- waiting ---------------------------------------------------------------------------------
     _awaited: asyncio.Future[Any] | None = None  # the loop itself holds its tasks weakly
 
     def _wait(self, future: asyncio.Future[Any], then: Callable[[Any], Reply | None]) -> None:
-        """Be busy until ``future`` is done; ``then(future)`` gives the reply. It is called even if the client has
-        left meanwhile, when its reply goes nowhere."""
+        """Be busy until ``future`` is done; ``then(future)`` gives the reply. It is called even if the
+        client has left meanwhile, when its reply goes nowhere."""
         self._busy, self._awaited = True, future
 
         def done(future: asyncio.Future[Any]) -> None:
             self._busy = False
             try:
                 answer = then(future)
-            except Exception as error:  # noqa: BLE001 - as in _call
+            except Exception as error:
                 answer = self._service.bug(error, self)
             if self.transport is None:
                 if not self._busy:
@@ -277,7 +284,7 @@ class Wire(SMTP):
             self._paused = True
             self.transport.pause_reading()
 
-    # ---- the end ------------------------------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------------------
     def _close(self) -> None:
         if self.transport is not None:
             self._mode, self._buffer = CLOSED, b""
@@ -306,7 +313,7 @@ class Wire(SMTP):
         """Nothing would be lost by hanging up now."""
         return not self._busy and self.envelope is None and self._mode <= SKIP
 
-    # ---- what the verbs' layer adds -----------------------------------------------------------------------------
+    # ---- what the verbs' layer adds --------------------------------------------------------------
     _exchange: Any = None
 
     def _content(self, data: bytes, position: int) -> tuple[int, Reply | None]:
@@ -319,4 +326,7 @@ class Wire(SMTP):
         raise NotImplementedError
 
     def _abandon(self) -> None:
+        raise NotImplementedError
+
+    def _reset(self) -> None:
         raise NotImplementedError

@@ -1,5 +1,7 @@
 """A real service on loopback with an in-memory queue, and a transport for feeding it octet by octet."""
 
+# ruff: noqa: ASYNC110 - waits for what other code does, with nothing to subscribe to
+
 from __future__ import annotations
 
 import asyncio
@@ -32,8 +34,8 @@ DIRECTORY = Directory(
 
 
 class MemoryQueue:
-    """``accept`` like the queue's: keeps messages in a list. ``error`` is what commits fail with; ``held`` leaves
-    them open until ``release``."""
+    """``accept`` like the queue's: keeps messages in a list. ``error`` is what commits fail with; ``held``
+    leaves them open until ``release``."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[Envelope, bytes]] = []
@@ -79,8 +81,16 @@ class MemoryQueue:
 class Desk:
     """The service and everything around it that a test looks at."""
 
-    def __init__(self, data_dir: Path, *, name: Any = "smtp", tls: ssl.SSLContext | None = None,
-                 relay: str = "accept", limits: dict[str, Any] | None = None, **settings: Any) -> None:  # fmt: skip
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        name: Any = "smtp",
+        tls: ssl.SSLContext | None = None,
+        relay: str = "accept",
+        limits: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
         self.queue = MemoryQueue()
         self.events: list[Event] = []
         self.storage = True
@@ -92,11 +102,20 @@ class Desk:
         table = RelayTable.compile([("127.0.0.1", relay, "test rule")])
         ids = IdSource()
         self.service = SmtpService(
-            name, config=self.config, relay=lambda: table, directory=lambda: DIRECTORY, accept=self.queue.accept,
-            new_id=lambda: ids.next(time.time()), login=self.login, storage_ok=lambda: self.storage,
-            sender_domain_ok=self.sender_domain_ok, tls=tls, emit=self.events.append, now=time.time,
+            name,
+            config=self.config,
+            relay=lambda: table,
+            directory=lambda: DIRECTORY,
+            accept=self.queue.accept,
+            new_id=lambda: ids.next(time.time()),
+            login=self.login,
+            storage_ok=lambda: self.storage,
+            sender_domain_ok=self.sender_domain_ok,
+            tls=tls,
+            emit=self.events.append,
+            now=time.time,
             loop=asyncio.get_running_loop(),
-        )  # fmt: skip
+        )
         self.port = 0
 
     async def login(self, name: str, password: bytes) -> str | None:

@@ -1,5 +1,5 @@
-"""Every name of aiosmtpd (and asyncio's streams) that the listener inherits, replaces or relies on. A new version
-that breaks one of these must fail here, not in production (docs/decisions/001-aiosmtpd.md)."""
+"""Every name of aiosmtpd (and asyncio's streams) that the listener inherits, replaces or relies on. A new
+version that breaks one of these must fail here, not in production (docs/decisions/001-aiosmtpd.md)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import logging
 
 import aiosmtpd
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
 from mailserver.receive.listener import Listener, LmtpListener, SmtpListener
 from mailserver.receive.session import ClientSession, Transaction
 from mailserver.receive.wire import Wire
@@ -59,7 +60,7 @@ def test_session_and_envelope_keep_their_attributes() -> None:
     names = {name for name in vars(session) if not name.startswith("_")}
     ours = ClientSession(None, 1, ("192.0.2.1", 1), None, 0.0)  # type: ignore[arg-type]
     assert [name for name in names if not hasattr(ours, name)] == []
-    envelope = {name for name in vars(Envelope())}
+    envelope = set(vars(Envelope()))
     assert [
         name
         for name in envelope

@@ -9,20 +9,47 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mailserver.receive.lines import recall, understand
-from mailserver.receive.parameters import BadParameter, parse_mail, parse_rcpt
 from receive_desk import Desk, feed
 
+from mailserver.receive.lines import recall, understand
+from mailserver.receive.parameters import BadParameter, parse_mail, parse_rcpt
+
 TOKENS = st.one_of(
-    st.sampled_from([
-        b"EHLO x\r\n", b"HELO x\r\n", b"MAIL FROM:<a@b.test>\r\n", b"MAIL FROM:<>\r\n", b"RCPT TO:<alice@example.test>\r\n",
-        b"RCPT TO:<x@y.test>\r\n", b"DATA\r\n", b"BDAT 5\r\n", b"BDAT 3 LAST\r\n", b"BDAT 0 LAST\r\n", b"abc\r\n", b"RSET\r\n",
-        b".\r\n", b"\r\n", b"\n", b"\r", b".", b"QUIT\r\n", b"AUTH PLAIN\r\n", b"AUTH LOGIN\r\n", b"*\r\n", b"=\r\n",
-        b"STARTTLS\r\n", b"MAIL FROM:<a@b.test> BODY=BINARYMIME\r\n", b"VRFY x\r\n", b"x" * 600 + b"\r\n", b"y" * 13000,
-        b"AUTH PLAIN AGEAYg==\r\n", b"NOOP\r\n",
-    ]),
+    st.sampled_from(
+        [
+            b"EHLO x\r\n",
+            b"HELO x\r\n",
+            b"MAIL FROM:<a@b.test>\r\n",
+            b"MAIL FROM:<>\r\n",
+            b"RCPT TO:<alice@example.test>\r\n",
+            b"RCPT TO:<x@y.test>\r\n",
+            b"DATA\r\n",
+            b"BDAT 5\r\n",
+            b"BDAT 3 LAST\r\n",
+            b"BDAT 0 LAST\r\n",
+            b"abc\r\n",
+            b"RSET\r\n",
+            b".\r\n",
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b".",
+            b"QUIT\r\n",
+            b"AUTH PLAIN\r\n",
+            b"AUTH LOGIN\r\n",
+            b"*\r\n",
+            b"=\r\n",
+            b"STARTTLS\r\n",
+            b"MAIL FROM:<a@b.test> BODY=BINARYMIME\r\n",
+            b"VRFY x\r\n",
+            b"x" * 600 + b"\r\n",
+            b"y" * 13000,
+            b"AUTH PLAIN AGEAYg==\r\n",
+            b"NOOP\r\n",
+        ]
+    ),
     st.binary(max_size=30),
-)  # fmt: skip
+)
 REPLIES = re.compile(rb"(?:[2-5]\d\d[ -][\x20-\x7e]*\r\n)+\Z")
 QUEUE_ID = re.compile(rb"queued as \w+")
 
@@ -64,10 +91,38 @@ def test_any_line_is_understood_or_has_a_fault(octets: bytes) -> None:
 
 
 @settings(max_examples=500, deadline=None)
-@given(text=st.one_of(
-    st.text(max_size=80),
-    st.lists(st.sampled_from(["FROM:", "TO:", "<", ">", "a@b.test", "@", ":", '"', "\\", " ", "SIZE=", "9", "NOTIFY=", "NEVER",
-                              "ORCPT=", "rfc822;", "é", "@x.test:", ",", "=", "+41"])).map("".join)))  # fmt: skip
+@given(
+    text=st.one_of(
+        st.text(max_size=80),
+        st.lists(
+            st.sampled_from(
+                [
+                    "FROM:",
+                    "TO:",
+                    "<",
+                    ">",
+                    "a@b.test",
+                    "@",
+                    ":",
+                    '"',
+                    "\\",
+                    " ",
+                    "SIZE=",
+                    "9",
+                    "NOTIFY=",
+                    "NEVER",
+                    "ORCPT=",
+                    "rfc822;",
+                    "é",
+                    "@x.test:",
+                    ",",
+                    "=",
+                    "+41",
+                ]
+            )
+        ).map("".join),
+    )
+)
 def test_any_argument_is_parsed_or_refused_with_its_reply(text: str) -> None:
     for parse in (parse_mail, parse_rcpt):
         try:

@@ -1,5 +1,7 @@
 """The service as clients, disks and clocks treat it."""
 
+# ruff: noqa: ASYNC110, ASYNC240 - waits for what other code does, with nothing to subscribe to
+
 from __future__ import annotations
 
 import asyncio
@@ -12,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+from receive_desk import Desk, Tape, feed
+
 from mailserver.receive.handler import Handler
 from mailserver.receive.spill import MEMORY_MAX
-from receive_desk import Desk, Tape, feed
 
 HELLO = b"EHLO c.test\r\n"
 ENVELOPE = b"MAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\n"
@@ -108,7 +111,7 @@ async def test_passwords_are_guessed_five_times_only(tmp_path: Path) -> None:
 async def test_a_commit_survives_the_clients_disconnect(tmp_path: Path) -> None:
     desk = await Desk(tmp_path).open()
     desk.queue.held = []
-    reader, writer = await desk.connect()
+    _, writer = await desk.connect()
     writer.write(START + b"hello\r\n.\r\n")
     while not desk.queue.held:
         await asyncio.sleep(0)
@@ -236,7 +239,8 @@ async def test_the_senders_domain_is_asked_for(known: bool | None, code: str, tm
 async def test_recipients_that_meet_get_one_copy_and_keep_their_dsn_wishes(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     said = (
-        b"MAIL FROM:<a@b.test> RET=HDRS ENVID=QQ+2B\r\nRCPT TO:<alice@example.test> NOTIFY=SUCCESS ORCPT=rfc822;A+2Bb@c.test\r\n"
+        b"MAIL FROM:<a@b.test> RET=HDRS ENVID=QQ+2B\r\n"
+        b"RCPT TO:<alice@example.test> NOTIFY=SUCCESS ORCPT=rfc822;A+2Bb@c.test\r\n"
         b"RCPT TO:<ALICE@example.test>\r\nRCPT TO:<team@example.test>\r\nDATA\r\n.\r\n"
     )
     await feed(desk.service, [HELLO, said])
@@ -294,7 +298,7 @@ async def test_large_messages_go_through_a_file_and_too_large_ones_nowhere(tmp_p
 
 async def test_a_dying_session_leaves_no_file(tmp_path: Path) -> None:
     desk = await Desk(tmp_path).open()
-    reader, writer = await desk.connect()
+    _, writer = await desk.connect()
     writer.write(START + b"x" * (3 * MEMORY_MAX))
     await writer.drain()
     while not list(tmp_path.glob("tmp/*")):

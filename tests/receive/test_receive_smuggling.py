@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from mailserver.receive.collector import Collector
 from receive_desk import Desk, feed
+
+from mailserver.receive.collector import Collector
 
 START = b"HELO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n"
 SMUGGLED = b"MAIL FROM:<forged@b.test>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\nforged\r\n.\r\n"
@@ -50,10 +51,12 @@ async def test_bare_line_ends_anywhere_refuse_the_message_after_its_end(
 
 
 PIECES = st.lists(
-    st.one_of(st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"..", b"a", b"\r\n.\r", b"\0", b"\xe9"]),
-              st.binary(max_size=20)),
+    st.one_of(
+        st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"..", b"a", b"\r\n.\r", b"\0", b"\xe9"]),
+        st.binary(max_size=20),
+    ),
     max_size=60,
-)  # fmt: skip
+)
 
 
 def reference(wire: bytes) -> tuple[bytes, bool]:
@@ -93,8 +96,10 @@ def test_collector_equals_the_line_by_line_reference_however_it_is_split(
 
 
 @settings(max_examples=200, deadline=None)
-@given(content=st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"a" * 9000, b".\r\n", b"\xff"])).map(b"".join),
-       cut=st.integers(1, 20000))  # fmt: skip
+@given(
+    content=st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"a" * 9000, b".\r\n", b"\xff"])).map(b"".join),
+    cut=st.integers(1, 20000),
+)
 def test_chunks_are_text_with_a_line_end_at_the_end(content: bytes, cut: int) -> None:
     collector = Collector(1 << 20, chunked=True)
     for i in range(0, len(content), cut):
