@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import uvloop
 from mailserver import __version__, events
 from mailserver.accounts.accounts import Accounts
 from mailserver.accounts.errors import AccountsError, AccountsUnavailable
-from mailserver.accounts.known import database_of, known
+from mailserver.accounts.known import database_of
 from mailserver.config.faults import ConfigError
 from mailserver.config.load import Loaded, load
 from mailserver.control.account_commands import account_commands
@@ -36,7 +36,7 @@ from mailserver.host import limits, notify, privileges
 from mailserver.host.disk import DiskWatch
 from mailserver.host.lock import DataDirLock, DirectoryInUseError
 from mailserver.host.privileges import PrivilegeError
-from mailserver.host.tls import TlsError, server_context
+from mailserver.host.tls import ServerContext, TlsError, server_context
 from mailserver.listeners import Listeners
 from mailserver.message.address import AddressError, parse
 from mailserver.message.envelope import Route
@@ -64,16 +64,20 @@ HASHING_THREADS = 2  # password hashes: a login storm costs latency of logins, n
 def serve(config_path: Path) -> int:
     """Run the server until SIGTERM. Exit code: 0 drained, 1 could not start, 2 wrong configuration."""
     try:
-        loaded = load(config_path, known)
+        loaded = load(config_path)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
         return 2
     data_dir = str(loaded.config.data_dir)
     try:
         listeners = Listeners(loaded.config)
+        os.umask(0o077)
+        tls = server_context(
+            loaded.config.tls, data_dir, loaded.config.hostname
+        )  # its key may be root's alone
         _become_ordinary(loaded)
         with DataDirLock(data_dir):
-            return uvloop.run(App(config_path, loaded, listeners).run())
+            return uvloop.run(App(config_path, loaded, listeners, tls).run())
     except STOPPERS as error:
         print(f"mailserver: {error}", file=sys.stderr)  # noqa: T201 - the log may not exist
         return 1
@@ -81,7 +85,6 @@ def serve(config_path: Path) -> int:
 
 def _become_ordinary(loaded: Loaded) -> None:
     """Give up root after binding (docs/decisions/004-root-on-loopback.md). Raises PrivilegeError."""
-    os.umask(0o077)
     data_dir = str(loaded.config.data_dir)
     if os.geteuid() == 0 and loaded.config.run_as is None and not loaded.config.faces_network():
         print("mailserver: warning: running as root on loopback only; set run_as", file=sys.stderr)  # noqa: T201 - same
@@ -94,9 +97,10 @@ def _become_ordinary(loaded: Loaded) -> None:
 class App:
     """Everything that lives as long as the process."""
 
-    def __init__(self, config_path: Path, loaded: Loaded, listeners: Listeners) -> None:
+    def __init__(self, config_path: Path, loaded: Loaded, listeners: Listeners, tls: ServerContext) -> None:
         self.started = time.time()
-        self.config_path, self.config, self.listeners = config_path, loaded.config, listeners
+        self.config_path, self.config = config_path, loaded.config
+        self.listeners, self.tls, self.warnings = listeners, tls, loaded.warnings
         self.data_dir = str(loaded.config.data_dir)
         self.log = Log(self.config.log, self.data_dir)
         self.counters = Counters()
@@ -128,7 +132,6 @@ class App:
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.blocking = ThreadPoolExecutor(BLOCKING_THREADS, "blocking")
         self.hashing = ThreadPoolExecutor(HASHING_THREADS, "hashing")
-        self.tls = server_context(config.tls, data_dir, config.hostname)
         self.disk = DiskWatch(data_dir, config.limits.disk_reserve, self.emit)
         self.durable = Durable(loop)
         self.mailboxes = Mailboxes(
@@ -151,8 +154,9 @@ class App:
             "pop3": self._pop3(loop)
         }
         self.control = ControlServer(
-            os.path.join(data_dir, "control.sock"), self._commands(), on_error=self._bug("control")
-        )
+            os.path.join(data_dir, "control.sock"), self._commands(), on_error=self._bug("control"),
+            told=(TlsError,),
+        )  # fmt: skip
 
     def _smtp(self, name: str, loop: asyncio.AbstractEventLoop) -> SmtpService:
         return SmtpService(
@@ -183,10 +187,15 @@ class App:
         gc.freeze()  # what exists now stays: no collection looks at it again
         if first:
             self._introduce(*first)
+        self._warn((*self.warnings, *self.accounts.merged.conflicts, *self.listeners.unused))
         notify.ready(f"{queued} messages queued")
         self.emit(
             events.Ready(self.listeners.shown(), queued, round(time.time() - self.started, 3), __version__)
         )
+
+    def _warn(self, texts: Iterable[object]) -> None:
+        for text in texts:
+            self.emit(events.Warned("configuration", str(text)))
 
     def _introduce(self, address: str, password: str) -> None:
         """Shown once: only the hash is kept."""
@@ -283,9 +292,7 @@ First account: {address}   password: {password}   (shown once)
         """All of the new configuration or nothing: what can fail is done before anything is swapped."""
         notify.reloading()
         try:
-            loaded = await asyncio.get_running_loop().run_in_executor(
-                self.blocking, load, self.config_path, known
-            )
+            loaded = await asyncio.get_running_loop().run_in_executor(self.blocking, load, self.config_path)
             said = await self._apply(loaded)
         finally:
             notify.ready()
@@ -305,8 +312,8 @@ First account: {address}   password: {password}   (shown once)
         change = self.listeners.prepare(config)
         try:
             await self.accounts.refresh(config)
-            self.tls.refresh(config.tls, self.data_dir)
             self.log.reopen(config.log)
+            self.tls.refresh(config.tls, self.data_dir)
         except Exception:
             change.abandon()
             raise
@@ -317,6 +324,7 @@ First account: {address}   password: {password}   (shown once)
         self.queue.reconfigure(config.queue)
         self.remote.reconfigure(config.queue)
         self.resolver.reconfigure(config.dns.servers, config.dns.timeout)
+        self._warn((*loaded.warnings, *self.accounts.merged.conflicts))
         opened, closed = await change.apply(self.services)
         return (
             f"configuration in force: {len(config.relay)} relay rules, "
@@ -333,6 +341,7 @@ First account: {address}   password: {password}   (shown once)
         await self.remote.close()
         await self.control.close()
         self.durable.close()
+        self.accounts.close()
         await self.resolver.close()
         self.blocking.shutdown(cancel_futures=True)
         self.hashing.shutdown(cancel_futures=True)

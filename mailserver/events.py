@@ -199,6 +199,13 @@ class Notice(Event, frozen=True, tag="notice"):
     text: str
 
 
+class Warned(_Warn, frozen=True, tag="warned"):
+    """Something an administrator should look at; nothing is broken."""
+
+    component: str
+    text: str
+
+
 class Problem(_Error, frozen=True, tag="problem"):
     """A bug or a sick machine; ``trace`` is the traceback, ``id`` the message concerned."""
 
@@ -218,12 +225,6 @@ class DiskRecovered(Event, frozen=True, tag="disk-recovered"):
     path: str
     free: int
 
-
-AnyEvent = (
-    SessionOpened | SessionClosed | SessionRefused | CommandRefused | LoggedIn | LoginFailed | MailboxOpened
-    | MailboxClosed | Accepted | DeliveredTo | DeferredFor | FailedFor | Bounced | Dropped | Removed | Quarantined
-    | Ready | Notice | Problem | DiskLow | DiskRecovered
-)  # fmt: skip
 
 Emit = Callable[[Event], None]
 

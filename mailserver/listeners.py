@@ -46,7 +46,7 @@ class Listeners:
             found = bind(addresses, _names(key), activated)
             asked = addresses if len(addresses) == len(found) else [_address(s) for s in found]
             self._sockets[key] = dict(zip(asked, found, strict=True))
-        activated.close_unused()
+        self.unused = tuple(f"no listener uses the socket {name}" for name in activated.close_unused())
 
     def take(self, name: str) -> tuple[list[socket.socket], list[socket.socket]]:
         """The plain and the TLS sockets of a service."""

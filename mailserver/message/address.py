@@ -67,7 +67,11 @@ def _parse_unusual(text: str) -> Address:
     if not at or not local:
         raise AddressError("an address is local-part@domain")
     local = unicodedata.normalize("NFC", local)
-    if not (_DOT_ATOM.match(local) or _QUOTED.match(local) or (not local.isascii() and _UTF8_DOT_ATOM.match(local))):
+    if not (
+        _DOT_ATOM.match(local)
+        or _QUOTED.match(local)
+        or (not local.isascii() and _UTF8_DOT_ATOM.match(local))
+    ):
         raise AddressError("malformed local part")
     if any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in local):
         raise AddressError("control character in the local part")

@@ -37,8 +37,12 @@ class Recipient(msgspec.Struct):
     id: int
     address: str  # final address, wire form
     route: Route
-    orcpt: str | None = None  # ORCPT as received ("rfc822;…", decoded xtext), or made from the address given at RCPT
-    notify: tuple[str, ...] = ()  # NOTIFY as received: NEVER | SUCCESS, FAILURE, DELAY; () = not given (RFC 3461 4.1)
+    orcpt: str | None = (
+        None  # ORCPT as received ("rfc822;…", decoded xtext), or made from the address given at RCPT
+    )
+    notify: tuple[
+        str, ...
+    ] = ()  # NOTIFY as received: NEVER | SUCCESS, FAILURE, DELAY; () = not given (RFC 3461 4.1)
     alias: str | None = None  # the address given at RCPT when an alias led here
     state: State = State.PENDING
     last_reply: str = ""  # the last thing a host (or we) said about it

@@ -51,12 +51,12 @@ class DateLine:
         return self._text
 
 
-def received(*, helo: str, peer: str, by: str, protocol: str, id: str, recipient: str | None, date: str) -> bytes:  # noqa: A002 - the RFC's own word
+def received(
+    *, helo: str, peer: str, by: str, protocol: str, id: str, recipient: str | None, date: str
+) -> bytes:  # noqa: A002 - the RFC's own word
     """``Received: from HELO ([192.0.2.1]) by HOST with ESMTP id ID for <R>; date`` (RFC 5321 4.4).
 
     ``helo`` must be free of control characters and at most 255 octets; ``recipient`` only when there is just one.
     """
     for_clause = f"\n\tfor <{recipient}>" if recipient else ""
-    return (
-        f"Received: from {helo} ([{peer}])\n\tby {by} with {protocol} id {id}{for_clause};\n\t{date}\n".encode()
-    )
+    return f"Received: from {helo} ([{peer}])\n\tby {by} with {protocol} id {id}{for_clause};\n\t{date}\n".encode()
