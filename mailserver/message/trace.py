@@ -53,7 +53,7 @@ class DateLine:
 
 def received(
     *, helo: str, peer: str, by: str, protocol: str, id: str, recipient: str | None, date: str
-) -> bytes:  # noqa: A002 - the RFC's own word
+) -> bytes:
     """``Received: from HELO ([192.0.2.1]) by HOST with ESMTP id ID for <R>; date`` (RFC 5321 4.4).
 
     ``helo`` must be free of control characters and at most 255 octets; ``recipient`` only when there is just one.
