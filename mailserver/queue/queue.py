@@ -15,6 +15,7 @@ Recipients: accepted + loaded = pending + delivered + forwarded + bounced + drop
 from __future__ import annotations
 
 import asyncio
+import gc
 import random as random_module
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -116,6 +117,7 @@ class Queue:
                 self._reloaded.add(envelope.id)
                 if self._count["pending"] == before:  # settled, but the crash came before its removal
                     self._tasks.spawn(self._save(envelope))
+            gc.freeze()  # they live long and hold no cycles: collecting among 100,000 stalls the loop
             self.kick()
         return len(self._messages)
 

@@ -16,37 +16,27 @@ with the known reason, so each message keeps its own back-off, delay warning and
 connection of its own. (Postfix does so too. Parking the whole lane would never let the messages at its end
 grow old.) After that one batch at a time probes, until one does not find the destination down.
 
-Every operation costs O(log n) or, for a message, its number of batches. About 400 octets per waiting batch.
+Every operation costs O(log n) or, for a message, its number of batches. About 370 octets per waiting batch.
 """
 
 from __future__ import annotations
 
 import random as random_module
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from mailserver.config.schema import Queue as Settings
+from mailserver.queue.backoff import backoff, next_time
 
 PORTION = 500  # batches one take() moves at most, so that a great many due at once do not stall the caller
 DOWN_MAX = 10_000  # destinations remembered as down; the oldest are forgotten first
 
 
-def backoff(attempt: int, retry: Sequence[float], jitter: float, random: Callable[[], float]) -> float:
-    """Seconds to wait after attempt number ``attempt`` (1 = the first); the last wait repeats. ``jitter`` is
-    the fraction by which it varies either way, so that a burst does not come back as a burst."""
-    return retry[min(attempt, len(retry)) - 1] * (1 + jitter * (2 * random() - 1))
-
-
-def next_time(now: float, wait: float, expires: float) -> float:
-    """When to try again: the last attempt falls on the moment the message grows too old."""
-    return min(now + wait, expires) if expires > now else now + wait
-
-
 class Stage(IntEnum):
-    """Where a batch is; see the drawing above."""
+    """See the drawing above."""
 
     WAITING = 0
     READY = 1
@@ -112,7 +102,7 @@ class Schedule:
     def add(
         self,
         message: str,
-        recipients: Iterable[tuple[int, str]],
+        recipients: Sequence[tuple[int, str]],
         *,
         due: float,
         attempts: int = 0,
@@ -120,23 +110,32 @@ class Schedule:
     ) -> None:
         """A message by its id, which must be new, with (recipient id, destination) of the pending ones."""
         assert message not in self._messages, message
-        most = self.settings.recipients_per_transaction
-        by_destination: dict[str, list[int]] = {}
-        for recipient, destination in recipients:
-            by_destination.setdefault(destination, []).append(recipient)
-        batches = tuple(
-            Batch(message, destination, tuple(members[i : i + most]), due, attempts)
-            for destination, members in by_destination.items()
-            for i in range(0, len(members), most)
-        )
-        if not batches:
-            return
+        if len(recipients) == 1:  # by far the most
+            ((recipient, destination),) = recipients
+            batches: tuple[Batch, ...] = (Batch(message, destination, (recipient,), due, attempts),)
+        else:
+            batches = self._split(message, recipients, due, attempts)
+            if not batches:
+                return
         self._messages[message] = batches
         for batch in batches:
             if held:
                 batch.stage = Stage.HELD
             else:
                 self._wait(batch)
+
+    def _split(
+        self, message: str, recipients: Sequence[tuple[int, str]], due: float, attempts: int
+    ) -> tuple[Batch, ...]:
+        most = self.settings.recipients_per_transaction
+        by_destination: dict[str, list[int]] = {}
+        for recipient, destination in recipients:
+            by_destination.setdefault(destination, []).append(recipient)
+        return tuple(
+            Batch(message, destination, tuple(members[i : i + most]), due, attempts)
+            for destination, members in by_destination.items()
+            for i in range(0, len(members), most)
+        )
 
     def take(self, now: float) -> list[Batch]:
         """What to do now, already in flight: every one of them must come back through ``settle``.

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mailserver.config.schema import Queue as Settings
-from mailserver.queue.schedule import Batch, Schedule, Stage, backoff, next_time
+from mailserver.queue.backoff import backoff, next_time
+from mailserver.queue.schedule import Batch, Schedule, Stage
 
 RETRY = (300.0, 900.0, 3600.0, 10800.0)
 NEVER = 1e12
@@ -184,7 +185,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.count += 1
         name = f"m{self.count}"
         self.left[name] = set(range(len(destinations)))
-        self.s.add(name, enumerate(destinations), due=self.now + self.count % 3, held=held)
+        self.s.add(name, list(enumerate(destinations)), due=self.now + self.count % 3, held=held)
 
     @rule(seconds=st.sampled_from([0, 1, 10, 45]))
     def take(self, seconds: int) -> None:
