@@ -21,13 +21,13 @@ class Event(msgspec.Struct, frozen=True, tag=True, tag_field="event", omit_defau
         return "info"
 
 
-class _AtWarning(Event, frozen=True):
+class _WarningLevel(Event, frozen=True):
     @property
     def level(self) -> str:
         return "warning"
 
 
-class _AtError(Event, frozen=True):
+class _ErrorLevel(Event, frozen=True):
     @property
     def level(self) -> str:
         return "error"
@@ -59,7 +59,7 @@ class SessionClosed(Event, frozen=True, tag="session-closed"):
     bytes_out: int = 0
 
 
-class SessionRefused(_AtWarning, frozen=True, tag="session-refused"):
+class SessionRefused(_WarningLevel, frozen=True, tag="session-refused"):
     service: str
     client: str
     reply: str
@@ -86,7 +86,7 @@ class LoggedIn(Event, frozen=True, tag="logged-in"):
     mechanism: str
 
 
-class LoginFailed(_AtWarning, frozen=True, tag="login-failed"):
+class LoginFailed(_WarningLevel, frozen=True, tag="login-failed"):
     service: str
     session: int
     client: str
@@ -133,7 +133,7 @@ class DeliveredTo(Event, frozen=True, tag="delivered"):
     attempts: int = 0  # 0: in the commit that accepted it; above 1 it may, after a crash, be a duplicate
 
 
-class DeferredFor(_AtWarning, frozen=True, tag="deferred"):
+class DeferredFor(_WarningLevel, frozen=True, tag="deferred"):
     id: str
     recipient: str
     reply: str
@@ -143,7 +143,7 @@ class DeferredFor(_AtWarning, frozen=True, tag="deferred"):
     remote: str = ""
 
 
-class FailedFor(_AtWarning, frozen=True, tag="failed"):
+class FailedFor(_WarningLevel, frozen=True, tag="failed"):
     id: str
     recipient: str
     reply: str
@@ -160,7 +160,7 @@ class Bounced(Event, frozen=True, tag="bounced"):
     recipients: tuple[str, ...]
 
 
-class Dropped(_AtWarning, frozen=True, tag="dropped"):
+class Dropped(_WarningLevel, frozen=True, tag="dropped"):
     """Given up without a report: null sender, or NOTIFY=NEVER."""
 
     id: str
@@ -175,7 +175,7 @@ class Removed(Event, frozen=True, tag="removed"):
     reason: str = "settled"
 
 
-class Quarantined(_AtError, frozen=True, tag="quarantined"):
+class Quarantined(_ErrorLevel, frozen=True, tag="quarantined"):
     """A damaged spool file was moved aside, untouched."""
 
     path: str
@@ -199,14 +199,14 @@ class Notice(Event, frozen=True, tag="notice"):
     text: str
 
 
-class Warned(_AtWarning, frozen=True, tag="warned"):
+class Warned(_WarningLevel, frozen=True, tag="warned"):
     """Something an administrator should look at; nothing is broken."""
 
     component: str
     text: str
 
 
-class Problem(_AtError, frozen=True, tag="problem"):
+class Problem(_ErrorLevel, frozen=True, tag="problem"):
     """A bug or a sick machine; ``trace`` is the traceback, ``id`` the message concerned."""
 
     component: str
@@ -215,7 +215,7 @@ class Problem(_AtError, frozen=True, tag="problem"):
     id: str = ""
 
 
-class DiskLow(_AtWarning, frozen=True, tag="disk-low"):
+class DiskLow(_WarningLevel, frozen=True, tag="disk-low"):
     path: str
     free: int
     reserve: int

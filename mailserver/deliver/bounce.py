@@ -60,7 +60,7 @@ def compose(
     kind: Kind,
     original: bytes,
     hostname: str,
-    id: str,  # noqa: A002 - the queue's own word
+    id: str,
     now: float,
     will_retry_until: float | None = None,
 ) -> bytes:
@@ -261,7 +261,7 @@ def _qp(content: bytes) -> bytes:
 
 
 # ---- fields ---------------------------------------------------------------------------------------
-def _boundary(id: str, parts: Sequence[bytes]) -> str:  # noqa: A002 - the queue's own word
+def _boundary(id: str, parts: Sequence[bytes]) -> str:
     """A line that no part contains (RFC 2046 5.1.1); found, not hoped for."""
     number = 0
     while any(f"=_{id}.{number}".encode() in part for part in parts):

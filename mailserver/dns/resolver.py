@@ -93,6 +93,14 @@ class Resolver:
                 raise error(f"{host}: {_WORDS[error]} (A, AAAA)")
         raise AssertionError("an answer has records or an error")
 
+    def reconfigure(self, servers: Sequence[SocketAddress], timeout: float) -> None:
+        """Ask these from now on; what was answered before is forgotten when they are others."""
+        names = [str(server) for server in servers]
+        self._timeout = timeout
+        if names != self._servers:
+            self._servers = names
+            self.flush()
+
     def flush(self) -> None:
         """Forget every cached answer, c-ares' own included."""
         self._cache.clear()
