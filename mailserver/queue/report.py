@@ -89,7 +89,7 @@ def make(
     *,
     original: bytes,
     hostname: str,
-    id: str,  # noqa: A002 - the field's own word
+    id: str,
     now: float,
     will_retry_until: float,
 ) -> tuple[Envelope, Body]:

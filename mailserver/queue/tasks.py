@@ -42,12 +42,12 @@ class Tasks:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
 
-    def bug(self, where: str, error: BaseException, id: str = "") -> None:  # noqa: A002 - the queue's own word
+    def bug(self, where: str, error: BaseException, id: str = "") -> None:
         """An exception nobody expected: into the log with its traceback."""
         trace = "".join(traceback.format_exception(error))
         self._emit(Problem(where, f"{type(error).__name__}: {error}", trace, id))
 
-    def see(self, id: str, commit: asyncio.Future[None]) -> None:  # noqa: A002 - the queue's own word
+    def see(self, id: str, commit: asyncio.Future[None]) -> None:
         """Done-callback of a commit that nobody waits for: its failure is reported."""
         if not commit.cancelled() and (error := commit.exception()) is not None:
             self._emit(Problem("queue", f"progress could not be saved: {error}", id=id))
