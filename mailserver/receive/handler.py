@@ -47,7 +47,6 @@ class Handler:
     def __init__(
         self,
         service: SmtpService,
-        *,
         directory: Callable[[], Directory],
         new_id: Callable[[], str],
         storage_ok: Callable[[], bool],
@@ -221,7 +220,10 @@ class Handler:
         )
         collector = Collector(self._limits.message_size, chunked=chunked, raw=binary)
         path = self._spill_path + message.id
-        return Transfer(message, trace.head(message, received), collector, self._service.budget, path)
+        head = trace.head(message, received)
+        return Transfer(
+            message, head, collector, budget=self._service.budget, path=path, squeeze=server.squeeze
+        )
 
     def _protocol(self, session: ClientSession, smtputf8: bool) -> str:
         """The ``with`` clause: RFC 3848, RFC 6531 4.3."""

@@ -88,12 +88,8 @@ class SmtpService:
         self.is_lmtp, self.requires_login = name == "lmtp", name == "submission"
         self.budget = Budget(config.limits.body_memory)
         self.converter = ThreadPoolExecutor(1, "binary-mail")  # one at a time: a conversion takes much memory
-        self.handler = Handler(
-            self, directory=directory, new_id=new_id, storage_ok=storage_ok, sender_domain_ok=sender_domain_ok
-        )
-        self.clock = loop.time()
-        self.draining = False
-        self._relay = relay
+        self.handler = Handler(self, directory, new_id, storage_ok, sender_domain_ok)
+        self.clock, self.draining, self._relay = loop.time(), False, relay
         self.new_listener: Callable[[], Wire] = functools.partial(
             LmtpListener if self.is_lmtp else SmtpListener, self
         )

@@ -10,34 +10,53 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
+from collections.abc import Callable
 
 MEMORY_MAX = 1 << 20  # octets of one message kept in memory
 SLICE = 65536  # octets gathered before the next write to a file
-READ_AHEAD = 65536  # octets a client may be expected to bring when it is read from again
+READ_AHEAD = 262_144  # octets a client may be expected to bring when it is read from again
 
 
 class Budget:
-    """Octets held by all transfers of one service against ``limit``; clients that must wait for room."""
+    """Octets held by all transfers of one service against ``limit``.
 
-    __slots__ = ("_waiting", "limit", "used")
+    When it is used up, every client that is sending is told once (``squeeze``) to put what it has on
+    disk or to wait; from then on clients are read from one after the other as room appears.
+    """
+
+    __slots__ = ("_readers", "_tight", "_waiting", "limit", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit, self.used = limit, 0
+        self._tight = False
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._readers: dict[object, Callable[[], None]] = {}
 
     @property
     def exhausted(self) -> bool:
         """More is in memory than there should be."""
         return self.used > self.limit
 
+    def take(self, octets: int, reader: object, squeeze: Callable[[], None]) -> None:
+        """``reader`` holds so much more; the others are squeezed when that was too much."""
+        self._readers[reader] = squeeze
+        self.used += octets
+        if self.used > self.limit and not self._tight:
+            self._tight = True
+            for other, others_squeeze in list(self._readers.items()):
+                if other is not reader:
+                    others_squeeze()
+
     def wait(self, room: asyncio.Future[None]) -> None:
         """``room`` gets its result when there is some again."""
         self._waiting.append(room)
 
-    def give(self, octets: int) -> None:
-        """``octets`` have left memory. At least one waiter goes on each time, so no silent client blocks
-        the rest."""
+    def give(self, octets: int, gone: object = None) -> None:
+        """``octets`` have left memory; ``gone`` reads no more. At least one waiter goes on each time, so no
+        silent client blocks the rest."""
+        self._readers.pop(gone, None)
         self.used -= octets
+        self._tight = self.used > self.limit
         for _ in range(min(len(self._waiting), max(1, (self.limit - self.used) // READ_AHEAD))):
             self._waiting.popleft().set_result(None)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Callable
 from concurrent.futures import Executor
 
 from mailserver import reply
@@ -27,12 +28,14 @@ def storage_reply(error: BaseException) -> Reply | None:
 
 class Transfer:
     """``message``: the envelope as it will be accepted; ``head``: the trace headers; ``path``: where a
-    file would lie. ``refusal``: why the content will be refused once it has been read to its end."""
+    file would lie. ``refusal``: why the content will be refused once it has been read to its
+    end. ``squeeze``: what the budget calls when memory is used up."""
 
     __slots__ = (
         "_budget",
         "_counted",
         "_file",
+        "_squeeze",
         "_writing",
         "collector",
         "head",
@@ -42,11 +45,18 @@ class Transfer:
     )
 
     def __init__(
-        self, message: Envelope, head: bytes, collector: Collector, budget: Budget, path: str
+        self,
+        message: Envelope,
+        head: bytes,
+        collector: Collector,
+        *,
+        budget: Budget,
+        path: str,
+        squeeze: Callable[[], None],
     ) -> None:
         self.message, self.head, self.collector = message, head, collector
         self.refusal: Reply | None = None
-        self._budget, self.path = budget, path
+        self._budget, self.path, self._squeeze = budget, path, squeeze
         self._counted = 0
         self._file: SpillFile | None = None
         self._writing = False
@@ -54,8 +64,8 @@ class Transfer:
     def overflows(self) -> bool:
         """Bring the budget up to date; whether content should go to the file now."""
         waiting = self.collector.waiting
-        self._budget.used += waiting - self._counted
-        self._counted = waiting
+        more, self._counted = waiting - self._counted, waiting
+        self._budget.take(more, self, self._squeeze)
         if not self.collector.held:
             return False
         return waiting > MEMORY_MAX or self._budget.exhausted or (self._file is not None and waiting >= SLICE)
@@ -94,7 +104,7 @@ class Transfer:
     def release(self, left: int = 0) -> None:
         """Only ``left`` octets are still in memory."""
         counted, self._counted = self._counted, left
-        self._budget.give(counted - left)
+        self._budget.give(counted - left, None if left else self)
 
     def body(self) -> Body:
         """The whole content; all of it is in memory or all of it in the file."""
