@@ -29,37 +29,18 @@ from contextlib import suppress
 
 from mailserver.store.batches import BatchThread
 from mailserver.store.crash import CRASH_POINTS, crash_point
-from mailserver.store.job import FileSlice, Job, NewFile, RemovalFailed
-from mailserver.store.write import copy, fill
+from mailserver.store.job import FileSlice, Job, NewFile, RemovalFailed, together
+from mailserver.store.write import OpenFile, copy, create, fill
 
-__all__ = [
-    "CRASH_POINTS",
-    "Durable",
-    "FileSlice",
-    "Job",
-    "NewFile",
-    "RemovalFailed",
-    "crash_point",
-    "discard",
-    "make_directory",
-    "move",
-]
+__all__ = ["CRASH_POINTS", "Durable", "FileSlice", "Job", "NewFile", "RemovalFailed", "crash_point"]
 
-BATCH_FILES = 256  # files open at once; beyond, a batch is cut
 ONE_BY_ONE = 2  # files; measured: from three on, one syncfs beats an fdatasync for each
-SLOW_SYNC = 0.1  # seconds: a syncfs that long writes somebody else's data; go file by file for SLOW_BATCHES
+# Seconds, and for each file: a syncfs that takes longer writes somebody else's data. Then fdatasync is
+# faster, and the next SLOW_BATCHES go file by file.
+SLOW_SYNC, SLOW_FILE = 0.01, 0.001
 SLOW_BATCHES = 32
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _File:
-    """An open file. ``tmp``: its name below tmp/, if any; ``grown``: length before, if adopted."""
-
-    __slots__ = ("fd", "grown", "spec", "tmp")
-
-    def __init__(self, spec: NewFile, fd: int, tmp: str | None, grown: int = -1) -> None:
-        self.spec, self.fd, self.tmp, self.grown = spec, fd, tmp, grown
 
 
 class _Task:
@@ -69,7 +50,7 @@ class _Task:
 
     def __init__(self, job: Job, future: asyncio.Future[None]) -> None:
         self.job, self.future = job, future
-        self.files: list[_File] = []
+        self.files: list[OpenFile] = []
         self.made: list[str] = []
         self.error: OSError | None = None
 
@@ -152,23 +133,7 @@ def _report(batch: list[_Task]) -> None:
 
 
 def _cut(queued: deque[_Task]) -> list[_Task]:
-    """The next batch: as many jobs as may go together, at least one.
-
-    Removal comes last in a batch, so a job making a name that an earlier job removes must wait for the next.
-    """
-    batch: list[_Task] = []
-    files = 0
-    removed: set[str] = set()
-    while queued:
-        job = queued[0].job
-        files += len(job.files)
-        if batch and files > BATCH_FILES:
-            break
-        if removed and not all(removed.isdisjoint(file.names) for file in job.files):
-            break
-        removed.update(job.remove)
-        batch.append(queued.popleft())
-    return batch
+    return [queued.popleft() for _ in range(together(task.job for task in queued))]
 
 
 class _Disk:
@@ -209,7 +174,7 @@ class _Disk:
             try:
                 for spec in task.job.files:
                     crash_point("before-write")
-                    file = self._create(spec, anonymous)
+                    file = create(spec, anonymous=anonymous)
                     task.files.append(file)
                     fill(file.fd, spec.parts)
                     crash_point("after-write")
@@ -219,19 +184,6 @@ class _Disk:
                     task.error = None  # our own batch holds the descriptors: commit it, then try again
                     return number
         return len(batch)
-
-    def _create(self, spec: NewFile, anonymous: bool) -> _File:
-        if spec.adopt is not None:
-            fd = os.open(spec.adopt, os.O_RDWR | os.O_CLOEXEC)
-            return _File(spec, fd, spec.adopt, os.lseek(fd, 0, os.SEEK_END))
-        if anonymous and not spec.replace:
-            folder = spec.tmp.rpartition("/")[0]
-            try:
-                return _File(spec, os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), None)
-            except OSError as error:
-                if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
-                    raise
-        return _File(spec, _create_named(spec.tmp), spec.tmp)
 
     # ---- 2. and 4. sync ------------------------------------------------------------------------------------
     def _sync(self, tasks: list[_Task], whole: bool, *, names: bool) -> None:
@@ -262,7 +214,7 @@ class _Disk:
                     devices.setdefault(os.fstat(file.fd).st_dev, file.fd)
         start = self._now()
         ok = all(_libc.syncfs(fd) == 0 for fd in devices.values())
-        if self._now() - start > SLOW_SYNC:
+        if self._now() - start > SLOW_SYNC + SLOW_FILE * sum(len(task.files) for task in tasks):
             self._avoid_syncfs = SLOW_BATCHES
         return ok
 
@@ -281,10 +233,6 @@ class _Disk:
             task.fail(error)
 
 
-def _create_named(tmp: str) -> int:
-    return os.open(tmp, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-
-
 def _finish(task: _Task) -> None:
     """It cannot fail any more: close, and drop the names below tmp/ (start-up cleans up one that stays)."""
     for file in task.files:
@@ -299,7 +247,7 @@ def _finish(task: _Task) -> None:
     task.made = []
 
 
-def _link(task: _Task, file: _File) -> None:
+def _link(task: _Task, file: OpenFile) -> None:
     for name in file.spec.names:
         crash_point("before-name")
         try:
@@ -313,7 +261,7 @@ def _link(task: _Task, file: _File) -> None:
         crash_point("after-name")
 
 
-def _link_one(file: _File, name: str) -> None:
+def _link_one(file: OpenFile, name: str) -> None:
     if file.tmp is None:
         # Any src_dir_fd makes CPython call linkat, which follows the link in /proc; link(2) would not.
         os.link(f"/proc/self/fd/{file.fd}", name, src_dir_fd=file.fd, follow_symlinks=True)
@@ -321,11 +269,11 @@ def _link_one(file: _File, name: str) -> None:
         os.link(file.tmp, name)
 
 
-def _duplicate(task: _Task, file: _File, name: str) -> _File:
+def _duplicate(task: _Task, file: OpenFile, name: str) -> OpenFile:
     """A synced copy of ``file`` in the tmp/ that belongs to ``name``'s folder."""
     folder, _, base = name.rpartition("/")
     tmp = f"{folder.rpartition('/')[0]}/tmp/{base}"  # noqa: S108 - the Maildir's or the spool's tmp
-    twin = _File(NewFile((), tmp, ()), _create_named(tmp), tmp)
+    twin = create(NewFile((), tmp, ()), anonymous=False)
     task.files.append(twin)
     copy(twin.fd, file.fd, 0, os.fstat(file.fd).st_size)
     os.fdatasync(twin.fd)

@@ -23,12 +23,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from hashlib import sha256
-from typing import TypeVar, overload
+from typing import TypeVar
 
 from mailserver.store import maildir
 from mailserver.store.content import Content
 from mailserver.store.durable import Durable, Job, RemovalFailed
-from mailserver.store.maildir import Entry, Files, base_name
+from mailserver.store.maildir import Entries, Entry, Files, base_name
 
 MESSAGE_MEMORY = 144  # octets: a name of about 75 octets, two array places
 MAILBOX_MEMORY = 2048
@@ -41,38 +41,6 @@ _SAFE = re.compile(rb"[^A-Za-z0-9_+=.-]")
 
 T = TypeVar("T")
 Times = tuple[int, int]  # st_mtime_ns of new/ and cur/
-
-
-class Entries(Sequence[Entry]):
-    """The messages of a snapshot; each Entry is made when asked for."""
-
-    __slots__ = ("_count", "_files")
-
-    def __init__(self, files: Files) -> None:
-        # ``files`` only ever grows at its end (a deletion makes new Files), so the count freezes it.
-        self._files, self._count = files, len(files.names)
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
-    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
-        if isinstance(index, slice):
-            return [self._files.entry(number) for number in range(*index.indices(self._count))]
-        if not -self._count <= index < self._count:
-            raise IndexError(index)
-        return self._files.entry(index % self._count)
-
-    def sizes(self, start: int, stop: int) -> list[int]:
-        """Of the messages in a range, for listings: no Entry is made."""
-        return [size >> 1 for size in self._files.sizes[start : min(stop, self._count)]]
-
-    def unique_ids(self, start: int, stop: int) -> list[str]:
-        """Of the messages in a range, for listings: no Entry is made."""
-        return self._files.unique_ids(start, min(stop, self._count))
 
 
 class Snapshot:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+BATCH_FILES = 256  # files open at once
 
 
 class FileSlice(NamedTuple):
@@ -45,3 +48,21 @@ class Job:
 
 class RemovalFailed(OSError):  # noqa: N818 - says what happened, like the other outcomes here
     """The names are durable, but something in ``remove`` could not be unlinked: it may be seen again."""
+
+
+def together(jobs: Iterable[Job]) -> int:
+    """How many of the first ``jobs`` may be committed as one batch: at least one, if there is one.
+
+    Removal comes last in a batch, so a job making a name that an earlier job removes must wait for the next.
+    """
+    count = files = 0
+    removed: set[str] = set()
+    for job in jobs:
+        files += len(job.files)
+        if count and files > BATCH_FILES:
+            break
+        if removed and not all(removed.isdisjoint(file.names) for file in job.files):
+            break
+        removed.update(job.remove)
+        count += 1
+    return count

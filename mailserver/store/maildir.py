@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from operator import eq
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from mailserver.store import durable
 
@@ -83,7 +83,6 @@ class Files:
         uid = self.uids.get(base_name(name)) if self.uids else None
         return Entry(name, size >> 1, uid or natural_uid(name), bool(size & 1))
 
-
     def unique_ids(self, start: int, stop: int) -> list[str]:
         """Those of a range: one search over many names costs a quarter of as many entries."""
         some = self.names[start:stop]
@@ -91,6 +90,38 @@ class Files:
         if len(found) == len(some):
             return found
         return [self.entry(index).uid for index in range(start, start + len(some))]
+
+
+class Entries(Sequence[Entry]):
+    """The messages of a snapshot; each Entry is made when asked for."""
+
+    __slots__ = ("_count", "_files")
+
+    def __init__(self, files: Files) -> None:
+        # ``files`` only ever grows at its end (a deletion makes new Files), so the count freezes it.
+        self._files, self._count = files, len(files.names)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
+        if isinstance(index, slice):
+            return [self._files.entry(number) for number in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        return self._files.entry(index % self._count)
+
+    def sizes(self, start: int, stop: int) -> list[int]:
+        """Of the messages in a range, for listings: no Entry is made."""
+        return [size >> 1 for size in self._files.sizes[start : min(stop, self._count)]]
+
+    def unique_ids(self, start: int, stop: int) -> list[str]:
+        """Of the messages in a range, for listings: no Entry is made."""
+        return self._files.unique_ids(start, min(stop, self._count))
 
 
 class NameSource:

@@ -5,9 +5,36 @@ from __future__ import annotations
 import errno
 import os
 
-from mailserver.store.job import FileSlice
+from mailserver.store.job import FileSlice, NewFile
 
 _IOV_MAX = 1024  # limits.h
+
+
+class OpenFile:
+    """A file being written. ``tmp``: its name below tmp/, if any; ``grown``: length before, if adopted,
+    else -1."""
+
+    __slots__ = ("fd", "grown", "spec", "tmp")
+
+    def __init__(self, spec: NewFile, fd: int, tmp: str | None, grown: int = -1) -> None:
+        self.spec, self.fd, self.tmp, self.grown = spec, fd, tmp, grown
+
+
+def create(spec: NewFile, *, anonymous: bool) -> OpenFile:
+    """Open what ``spec`` is to be written to, at its end. ``anonymous``: without a name where the file
+    system can."""
+    if spec.adopt is not None:
+        fd = os.open(spec.adopt, os.O_RDWR | os.O_CLOEXEC)
+        return OpenFile(spec, fd, spec.adopt, os.lseek(fd, 0, os.SEEK_END))
+    if anonymous and not spec.replace:
+        folder = spec.tmp.rpartition("/")[0]
+        try:
+            return OpenFile(spec, os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), None)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
+                raise
+    fd = os.open(spec.tmp, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    return OpenFile(spec, fd, spec.tmp)
 
 
 def fill(fd: int, parts: tuple[bytes | FileSlice, ...]) -> None:

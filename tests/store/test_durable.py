@@ -1,0 +1,238 @@
+"""Durable's contract: all or nothing for each job, in order, on both loops; errors from the real kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from mailserver.store import durable as module
+from mailserver.store.durable import Durable, FileSlice, Job, NewFile, RemovalFailed
+
+
+@pytest.fixture
+async def durable() -> AsyncIterator[Durable]:
+    made = Durable(asyncio.get_running_loop())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    for folder in ("tmp", "new"):
+        (tmp_path / folder).mkdir()
+    return tmp_path
+
+
+def file(box: Path, name: str, *parts: bytes | FileSlice, **more: object) -> NewFile:
+    return NewFile(parts, f"{box}/tmp/{name}", (f"{box}/new/{name}",), **more)  # type: ignore[arg-type]
+
+
+def shown(box: Path) -> dict[str, bytes]:
+    assert not list((box / "tmp").iterdir())
+    return {path.name: path.read_bytes() for path in (box / "new").iterdir()}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40])  # file by file, and with syncfs
+async def test_every_file_is_there_when_its_future_says_so(durable: Durable, box: Path, count: int) -> None:
+    await asyncio.gather(*(durable.commit(Job((file(box, f"{n}", b"%d" % n, b"!"),))) for n in range(count)))
+    assert shown(box) == {f"{n}": b"%d!" % n for n in range(count)}
+    assert durable.status()["jobs"] == count
+    assert durable.status()["batches"] <= 2
+
+
+async def test_one_content_many_names_slices_and_modes(durable: Durable, box: Path) -> None:
+    (box / "source").write_bytes(b"0123456789" * 300_000)
+    whole = NewFile(
+        (b"head\n", FileSlice(f"{box}/source", 2, 2_500_000), b"end"), f"{box}/tmp/a", (f"{box}/new/a", f"{box}/new/b"),
+    )  # fmt: skip
+    await durable.commit(Job((whole,)))
+    assert shown(box)["a"] == b"head\n" + (b"0123456789" * 300_000)[2:2_500_002] + b"end"
+    assert os.stat(box / "new/a").st_ino == os.stat(box / "new/b").st_ino
+    assert os.stat(box / "new/a").st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("others", [0, 5])
+async def test_one_job_fails_alone_and_leaves_nothing(durable: Durable, box: Path, others: int) -> None:
+    (box / "new" / "taken").write_bytes(b"old")
+    adopted = box / "adopted"
+    adopted.write_bytes(b"streamed")
+    bad = Job((
+        file(box, "first", b"1"),
+        NewFile((b" and sealed",), "", (f"{box}/new/second",), adopt=str(adopted)),
+        file(box, "taken", b"new"),
+    ))  # fmt: skip
+    good = [durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(others)]
+    with pytest.raises(FileExistsError):
+        await durable.commit(bad)
+    await asyncio.gather(*good)
+    assert shown(box) == {"taken": b"old"} | {f"{n}": b"x" for n in range(others)}
+    assert adopted.read_bytes() == b"streamed"
+    bad.files[2].names = (f"{box}/new/third",)
+    await durable.commit(bad)
+    assert shown(box)["second"] == b"streamed and sealed"
+    assert not adopted.exists()
+
+
+async def test_jobs_take_effect_in_order(durable: Durable, box: Path) -> None:
+    name = f"{box}/new/state"
+    futures = []
+    for n in range(6):
+        new = NewFile((b"%d" % n,), f"{box}/tmp/{n}", (name,), replace=True)
+        futures.append(durable.commit(Job((new,))))
+    futures.append(durable.commit(Job(remove=(name,))))
+    futures.append(durable.commit(Job((file(box, "state", b"again"),))))  # waits for the removal
+    gone = Job(remove=(f"{box}/new/never-was",))
+    futures.append(durable.commit(gone))
+    await asyncio.gather(*futures)
+    assert shown(box) == {"state": b"again"}
+    assert gone.missing == gone.remove
+
+
+async def test_new_names_stand_when_a_removal_fails(durable: Durable, box: Path) -> None:
+    (box / "folder").mkdir()
+    with pytest.raises(RemovalFailed):
+        await durable.commit(Job((file(box, "a", b"1"),), remove=(f"{box}/folder",)))
+    assert shown(box) == {"a": b"1"}
+
+
+async def test_a_waiter_that_gives_up_does_not_stop_the_commit(durable: Durable, box: Path) -> None:
+    future = durable.commit(Job((file(box, "a", b"1"),)))
+    future.cancel()
+    await durable.commit(Job((file(box, "b", b"2"),)))
+    assert shown(box) == {"a": b"1", "b": b"2"}
+
+
+async def test_close_finishes_what_was_submitted(box: Path) -> None:
+    durable = Durable(asyncio.get_running_loop())
+    futures = [durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(20)]
+    durable.close()
+    assert len(shown(box)) == 20
+    await asyncio.gather(*futures)
+    with pytest.raises(RuntimeError):
+        durable.commit(Job())
+
+
+async def test_where_links_are_impossible_the_content_is_copied(
+    durable: Durable, box: Path, shm: Path
+) -> None:
+    names = (f"{box}/new/a", f"{shm}/new/a", f"{shm}/new/b")
+    await durable.commit(Job((NewFile((b"text",), f"{box}/tmp/a", names),)))
+    assert shown(box) == {"a": b"text"}
+    assert shown(shm) == {"a": b"text", "b": b"text"}
+
+
+async def test_no_o_tmpfile_no_proc(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    durable = Durable(asyncio.get_running_loop())
+    monkeypatch.setattr(durable._disk, "_anonymous", False)
+    await asyncio.gather(*(durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(5)))
+    assert len(shown(box)) == 5
+    durable.close()
+
+
+@pytest.mark.parametrize("jobs", [1, 5])
+async def test_a_file_too_large_is_an_error_and_leaves_nothing(
+    durable: Durable, box: Path, jobs: int
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        small = [durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(jobs - 1)]
+        with pytest.raises(OSError, match="too large") as caught:
+            await durable.commit(Job((file(box, "big", b"y" * 9_999, b"z" * 9_999),)))
+        assert caught.value.errno == errno.EFBIG
+        await asyncio.gather(*small)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(shown(box)) == jobs - 1
+
+
+async def test_no_descriptors_left(durable: Durable, box: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, before[1]))
+        await asyncio.gather(*(durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(50)))
+        held = [os.open("/", os.O_RDONLY) for _ in range(used + 10 - len(os.listdir("/proc/self/fd")) + 1)]
+        with pytest.raises(OSError, match="Too many open files"):
+            await durable.commit(Job((file(box, "none", b"x"),)))
+        for fd in held:
+            os.close(fd)
+        await durable.commit(Job((file(box, "again", b"x"),)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert len(shown(box)) == 51
+
+
+@pytest.fixture
+def shm(box: Path) -> Iterator[Path]:
+    """Another file system."""
+    if not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == os.stat(box).st_dev:
+        pytest.skip("/dev/shm is no other file system")
+    with TemporaryDirectory(dir="/dev/shm") as where:
+        for folder in ("tmp", "new"):
+            (Path(where) / folder).mkdir()
+        yield Path(where)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    where = tmp_path / "tiny"
+    where.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", where], check=False).returncode:
+        pytest.skip("not allowed to mount")
+    for folder in ("tmp", "new"):
+        (where / folder).mkdir()
+    yield where
+    subprocess.run(["umount", where], check=True)
+
+
+async def test_a_full_disk_and_its_recovery(durable: Durable, tiny: Path) -> None:
+    results = await asyncio.gather(
+        *(durable.commit(Job((file(tiny, f"{n}", b"x" * 20_000),))) for n in range(40)),
+        return_exceptions=True,
+    )
+    stored = [n for n, result in enumerate(results) if result is None]
+    assert all(r is None or (isinstance(r, OSError) and r.errno == errno.ENOSPC) for r in results)
+    assert 5 < len(stored) < 20
+    assert shown(tiny) == {f"{n}": b"x" * 20_000 for n in stored}
+    (tiny / "new" / str(stored[0])).unlink()
+    await durable.commit(Job((file(tiny, "fits", b"x" * 20_000),)))
+
+
+async def test_a_failing_sync_undoes_just_its_job(
+    durable: Durable, box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EIO from the disk itself cannot be had here, so the system call is replaced."""
+    (box / "sick").mkdir()
+
+    def fsync(fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}") == f"{box}/sick":
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(module.os, "fsync", fsync)
+    monkeypatch.setattr(module._libc, "syncfs", lambda fd: -1, raising=False)
+    good = [durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(4)]
+    with pytest.raises(OSError, match="Input/output"):
+        await durable.commit(
+            Job((file(box, "a", b"x"), NewFile((b"y",), f"{box}/tmp/b", (f"{box}/sick/b",))))
+        )
+    await asyncio.gather(*good)
+    assert len(shown(box)) == 4
+    assert not list((box / "sick").iterdir())
+
+
+async def test_a_folder_that_may_not_be_written(durable: Durable, box: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await durable.commit(Job((NewFile((b"x",), f"{box}/tmp/x", (f"{box}/absent/x",)),)))
+    with pytest.raises(OSError, match=r"denied|Read-only|permitted|No such"):
+        await durable.commit(Job((NewFile((b"x",), f"{box}/tmp/x", ("/proc/x",)),)))
+    assert shown(box) == {}
