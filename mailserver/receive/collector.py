@@ -9,12 +9,16 @@ beginning of the terminator or a CR, is held back until more arrives.
 
 from __future__ import annotations
 
+import re
+
 TERMINATOR = b"\r\n.\r\n"
 _DOT_LINE = TERMINATOR[:3]
 COALESCE = (
     16384  # octets below which pieces are collected before they are worked on: tiny packets cost no objects
 )
-HEADER_MAX = 262_144  # octets of the header block kept for judging once the content has left memory
+HEADER_MAX = 262_144  # octets of the header block that are looked at
+TRACE_MAX = 16_384  # octets of its trace lines kept once the content has left memory
+_TRACE = re.compile(rb"^(?:received|delivered-to):[^\n]{0,300}", re.IGNORECASE | re.MULTILINE)
 
 
 class Collector:
@@ -29,8 +33,10 @@ class Collector:
         "_carry",
         "_first",
         "_newline",
-        "_sample",
+        "_scanned",
         "_stuffed",
+        "_trace",
+        "_trace_size",
         "bare",
         "chunks",
         "eight_bit",
@@ -48,7 +54,8 @@ class Collector:
         self._first = not chunked
         self._stuffed = False  # some line of the carry begins with a dot that is not the end
         self._newline = True
-        self._sample: list[bytes] | None = None
+        self._trace: list[bytes] = []
+        self._trace_size = self._scanned = 0  # octets of header that left memory; -1: all of it has
         self.chunks: list[bytes] = []
         self.held = self.size = self.lines = 0
         self.eight_bit = self.bare = self.refusing = False
@@ -140,15 +147,26 @@ class Collector:
             self.held += len(text)
 
     def take(self) -> list[bytes]:
-        """Hand over what is in memory; the beginning is remembered for ``header``."""
+        """Hand over what is in memory; its trace lines are remembered for ``header``."""
         chunks, self.chunks, self.held = self.chunks, [], 0
         if chunks:
             self._newline = chunks[-1].endswith(b"\n")
-        if self._sample is None:
-            self._sample = []
-        if sum(map(len, self._sample)) < HEADER_MAX and not any(b"\n\n" in part for part in self._sample):
-            self._sample.append(b"".join(chunks)[:HEADER_MAX])
+        for chunk in chunks:
+            if self._scanned < 0:
+                break
+            self._remember(chunk)
         return chunks
+
+    def _remember(self, chunk: bytes) -> None:
+        """Keep what ``header`` needs of a part of the header block that leaves memory."""
+        end = 0 if not self._scanned and chunk.startswith(b"\n") else chunk.find(b"\n\n")
+        if self._trace_size < TRACE_MAX:
+            found = _TRACE.findall(chunk, 0, len(chunk) if end < 0 else end)
+            self._trace += found
+            self._trace_size += sum(map(len, found))
+        self._scanned += len(chunk)
+        if end >= 0 or self._scanned > HEADER_MAX:
+            self._scanned = -1
 
     def refuse(self) -> None:
         """Forget everything and swallow the rest."""
@@ -157,12 +175,17 @@ class Collector:
         self.held = 0
 
     def header(self) -> bytes:
-        """The header block in stored form, at most HEADER_MAX octets of it, without the empty line."""
-        parts = self.chunks if self._sample is None else [*self._sample, *self.chunks]
-        start = parts[0] if parts else b""
+        """The header block in stored form, without the empty line, at most HEADER_MAX octets of it; of what has
+        left memory only the Received and Delivered-To lines."""
+        if self._scanned:
+            for chunk in self.chunks:
+                if self._scanned > 0:
+                    self._remember(chunk)
+            return b"\n".join(self._trace)
+        start = self.chunks[0] if self.chunks else b""
         end = start.find(b"\n\n")
-        if end < 0 and len(parts) > 1:
-            start = b"".join(parts[: HEADER_MAX // COALESCE])[:HEADER_MAX]
+        if end < 0 and len(self.chunks) > 1:
+            start = b"".join(self.chunks[: HEADER_MAX // COALESCE])[:HEADER_MAX]
             end = start.find(b"\n\n")
         if start.startswith(b"\n"):
             return b""

@@ -262,13 +262,13 @@ class SmtpService:
         )
         listener.rule = ""
 
-    def bug(self, error: BaseException, listener: Wire, id: str = "") -> Reply:  # noqa: A002 - the queue id
+    def bug(self, error: BaseException, listener: Wire, id: str = "") -> Reply:
         """Our fault, never the client's: it is told to try again, the log gets the traceback."""
         trace = "".join(traceback.format_exception(error))
         self.emit(Problem(f"receive/{self.name}", f"session {listener.session.number}: {error!r}", trace, id))
         return reply.OUR_FAULT
 
-    def storage_failed(self, error: BaseException, listener: Wire, id: str = "") -> Reply:  # noqa: A002 - the queue id
+    def storage_failed(self, error: BaseException, listener: Wire, id: str = "") -> Reply:
         """A disk said no: 452 when it is full, 451 and a Problem when it is sick."""
         return storage_reply(error) or self.bug(error, listener, id)
 

@@ -401,3 +401,12 @@ async def test_settings_change_for_open_sessions(tmp_path: Path) -> None:
     listener.data_received(HELLO)
     assert b"250-SIZE 1000\r\n" in tape.written
     listener.connection_lost(None)
+
+
+async def test_a_loop_is_seen_in_a_message_that_lies_in_a_file(tmp_path: Path) -> None:
+    desk = await Desk(tmp_path, limits={"received_hops": 10}).open()
+    large = b"\r\n" + b"Received: x\r\n" * 200_000 + b".\r\nQUIT\r\n"
+    for hops, code in ((10, "250 2.0.0"), (11, "554 5.4.6")):
+        said = START + b"Received: from a by b\r\n" * hops + b"Subject: x\r\n" + large
+        assert codes(await desk.talk(said))[-2] == code
+    await desk.close()
