@@ -103,7 +103,7 @@ CANNOT_CONVERT = reply(554, "5.6.1", "This binary content cannot be converted to
 NOT_WELCOME = reply(554, "5.7.1", "Connections from your address are refused", close=True)
 
 
-def queued(id: str) -> Reply:  # noqa: A002 - the queue id
+def queued(id: str) -> Reply:
     """The reply to the end of DATA: the message is on disk."""
     return Reply(250, b"250 2.0.0 Ok: queued as %b\r\n" % id.encode())
 
