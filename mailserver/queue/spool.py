@@ -107,16 +107,16 @@ class Spool:
         seal = form.seal(form.progress_of(envelope, attempts=attempts, due=due, held=held), 0, 0)
         return NewFile((seal,), self._unique(envelope.id), (self.path(envelope.id) + ".state",), replace=True)
 
-    def removal(self, id: str) -> tuple[str, ...]:  # noqa: A002 - the field's own word
+    def removal(self, id: str) -> tuple[str, ...]:
         """What to unlink, in this order, when all recipients are settled."""
         path = self.path(id)
         return path, path + ".state"
 
-    def path(self, id: str) -> str:  # noqa: A002 - the field's own word
+    def path(self, id: str) -> str:
         """Where the message lies."""
         return f"{self._messages}/{id}"
 
-    def _unique(self, id: str) -> str:  # noqa: A002 - the field's own word
+    def _unique(self, id: str) -> str:
         return f"{self._tmp}/{id}.{self._pid}.{next(self._serial)}"
 
     def _seal(self, envelope: Envelope, length: int, crc: int) -> bytes:
@@ -166,7 +166,7 @@ class Spool:
         """Read the content of what was too large for load(). The ids that went to quarantine."""
         damaged = []
         while self._unchecked:
-            id = self._unchecked.pop()  # noqa: A001 - the field's own word
+            id = self._unchecked.pop()
             try:
                 self._check(self.path(id))
             except FileNotFoundError:
@@ -178,13 +178,13 @@ class Spool:
                 damaged.append(id)
         return damaged
 
-    def quarantine(self, id: str, reason: str) -> None:  # noqa: A002 - the field's own word
+    def quarantine(self, id: str, reason: str) -> None:
         """Move the message and its progress aside, untouched, and say so."""
         self._set_aside(id, id, reason)
         if os.path.lexists(self.path(id) + ".state"):
             self._set_aside(id + ".state", id, reason)
 
-    def _set_aside(self, name: str, id: str, reason: str) -> None:  # noqa: A002 - the field's own word
+    def _set_aside(self, name: str, id: str, reason: str) -> None:
         path, target = f"{self._messages}/{name}", f"{self.root}/quarantine/{name}"
         try:
             durable.make_directory(f"{self.root}/quarantine")
@@ -213,7 +213,7 @@ class Spool:
         found.sort()
         return [name for _, name in found], states
 
-    def _load_one(self, id: str, tried: bool, read_only: bool) -> Loaded:  # noqa: A002 - the field's own word
+    def _load_one(self, id: str, tried: bool, read_only: bool) -> Loaded:
         data, size = _read_end(self.path(id), WHOLE)
         tail = form.read_trailer(data, size)
         if len(data) == size:
@@ -232,7 +232,7 @@ class Spool:
         form.apply(progress, envelope)
         return Loaded(envelope, progress.attempts, progress.due, progress.held)
 
-    def _load_progress(self, id: str, read_only: bool) -> form.Progress | None:  # noqa: A002 - the field's own word
+    def _load_progress(self, id: str, read_only: bool) -> form.Progress | None:
         try:
             with open(self.path(id) + ".state", "rb", buffering=0) as file:
                 return form.read_progress(file.read())

@@ -84,7 +84,7 @@ def read_trailer(data: bytes, size: int) -> Tail:
     return tail
 
 
-def read_envelope(data: bytes, tail: Tail, id: str) -> Envelope:  # noqa: A002 - the field's own word
+def read_envelope(data: bytes, tail: Tail, id: str) -> Envelope:
     """The envelope from the end of ``data``, at least envelope and trailer. Raises SpoolDamaged."""
     envelope = _unseal(data, tail, _decode_envelope)
     if envelope.id != id:
@@ -115,10 +115,15 @@ def progress_of(envelope: Envelope, *, attempts: int, due: float, held: bool) ->
         due,
         held,
         [
-            RecipientProgress(r.id, r.state, r.last_reply, r.status, r.delay_notified)
+            RecipientProgress(r.id, r.state, _clean(r.last_reply), r.status, r.delay_notified)
             for r in envelope.recipients
         ],
     )
+
+
+def _clean(text: str) -> str:
+    """What a host said may hold octets that are no UTF-8; JSON may not."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _unseal(data: bytes, tail: Tail, decode: Callable[[bytes], T]) -> T:

@@ -1,0 +1,136 @@
+"""Maildir names and scanning; https://cr.yp.to/proto/maildir.html, RFC 1939 7 (unique-ids) and 11 (octets)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mailserver.store import maildir
+from mailserver.store.content import Content
+from mailserver.store.maildir import NameSource
+
+UID = re.compile(r"[\x21-\x7e]{1,70}\Z")  # RFC 1939 7
+
+
+def test_names_are_unique_and_sort_by_delivery() -> None:
+    source = NameSource("mx:1/a,b")
+    names = [source.next(now, 100, 103) for now in (1.0, 1.5, 1.5, 1.5, 1.4, 2.0, 1_700_000_000.25)]
+    assert sorted(set(names)) == names
+    assert re.fullmatch(
+        r"1700000000\.M250000P\d+Q7R[0-9a-f]+\.mx\\0721\\057a\\054b,S=100,W=103", names[-1]
+    ), names[-1]
+    assert [source.serial(name) for name in names] == [1, 2, 3, 4, 5, 6, 7]
+    assert NameSource("mx").serial(names[0]) == 0
+    assert source.serial(f"{names[2]}:2,S") == 3
+
+
+def test_make_and_make_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        maildir.make(f"{tmp_path}/a/b/box")
+    assert {path.name: path.stat().st_mode & 0o7777 for path in (tmp_path / "a/b/box").iterdir()} == dict.fromkeys(
+        ("tmp", "new", "cur"), 0o700
+    )  # fmt: skip
+
+
+def test_foreign_files_are_ordered_measured_and_named(tmp_path: Path) -> None:
+    maildir.make(str(tmp_path))
+    source = NameSource("mx")
+    ours = source.next(1500000000.0, 4, 6)
+    files = {
+        "cur/1500000002.M7P1.dovecot,S=10,W=12:2,RS": b"",
+        "cur/1500000001.M9P1.dovecot,S=6:2,S": b"a\nb\nc\n",
+        "new/1500000001.2345.qmail": b"a\r\nb\n",
+        "cur/1400000000.x,W=5": b"",
+        "cur/no-time:2,": b"last\n",
+        "cur/.hidden": b"",
+        f"new/{ours}": b"1\n2\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text)
+    os.utime(tmp_path / "cur/no-time:2,", (0, 1600000000))
+    (tmp_path / "new" / "folder").mkdir()
+    (tmp_path / "new" / "link").symlink_to("/etc/passwd")
+    found = maildir.scan(str(tmp_path))
+    assert [(entry.uid, entry.size, entry.new) for entry in found] == [
+        ("1400000000.x", 5, False),
+        (ours.partition(",")[0], 6, True),
+        ("1500000001.2345.qmail", 6, True),
+        ("1500000001.M9P1.dovecot", 9, False),
+        ("1500000002.M7P1.dovecot", 12, False),
+        ("no-time", 6, False),
+    ]
+
+
+def test_one_message_for_one_base_name_and_one_uid_for_one_message(tmp_path: Path) -> None:
+    maildir.make(str(tmp_path))
+    names = [
+        "new/1.a", "cur/1.a:2,S", "cur/1.a:2,",  # three times the same message, as a racing scan may see it
+        "new/1.b,S=1", "new/1.b,S=2", "new/1.b",  # three messages whose natural unique-id is the same
+        "new/1." + "c" * 80, "new/1.d e",
+    ]  # fmt: skip
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    found = maildir.scan(str(tmp_path))
+    assert [entry.name for entry in found] == sorted(["1.a:2,", *(name[4:] for name in names[3:])])
+    assert len({entry.uid for entry in found}) == 6
+    assert all(UID.match(entry.uid) for entry in found)
+
+
+hostile = st.binary(min_size=1, max_size=60).filter(lambda name: b"\0" not in name and b"/" not in name)
+shaped = st.builds(
+    lambda sec, usec, rest, size, flags: b"%d.M%06dP1Q2R3.%b,S=1,W=%d%b" % (sec, usec, rest, size, flags),
+    st.integers(10**9, 10**9 + 2), st.integers(0, 2), hostile, st.integers(0, 9),
+    st.sampled_from([b"", b":2,", b":2,S"]),
+)  # fmt: skip
+
+
+@settings(max_examples=100)
+@given(st.sets(hostile | shaped, max_size=8), st.sets(hostile | shaped, max_size=8))
+@example({b"1000000000.M000000P1.\n,S=1,W=1"}, {b"1000000000.M000000P1.\n,S=1,W=1:2,"})
+def test_any_names_can_be_scanned(new: set[bytes], cur: set[bytes]) -> None:
+    with TemporaryDirectory() as where:
+        maildir.make(where)
+        for folder, names in (("new", new), ("cur", cur)):
+            for name in names - {b".", b".."}:
+                Path(os.fsdecode(os.fsencode(f"{where}/{folder}/") + name)).write_bytes(b"\n")
+        found = maildir.scan(where)
+        bases = {name.partition(b":")[0] for name in new | cur if not name.startswith(b".")}
+        assert {os.fsencode(maildir.base_name(entry.name)) for entry in found} == bases
+        assert len(found) == len(bases) == len({entry.uid for entry in found})
+        for entry in found:
+            assert UID.match(entry.uid)
+            path = f"{where}/{'new' if entry.new else 'cur'}/{entry.name}"
+            assert Content(path, 0, 1).read() == b"\n"
+        assert found == maildir.scan(where)
+
+
+@given(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n"]), max_size=30).map(b"".join))
+def test_size_on_the_wire_is_that_of_the_text_with_crlf(text: bytes) -> None:
+    with TemporaryDirectory() as where:
+        path = Path(where) / "x"
+        path.write_bytes(text)
+        assert maildir.wire_size(str(path)) == len(re.sub(rb"(?<!\r)\n", b"\r\n", text))
+
+
+def test_only_old_files_leave_tmp(tmp_path: Path) -> None:
+    maildir.make(str(tmp_path))
+    for name, age in (("old", 37), ("young", 35)):
+        (tmp_path / "tmp" / name).write_bytes(b"")
+        os.utime(tmp_path / "tmp" / name, (1e9 - age * 3600,) * 2)
+    assert maildir.clean_tmp(str(tmp_path), 1e9) == 1
+    assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["young"]
+
+
+def test_content_in_pieces_survives_removal(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"0123456789")
+    pieces = Content(str(path), 1, 8).chunks(3)
+    assert next(pieces) == b"123"
+    shutil.rmtree(tmp_path)
+    assert list(pieces) == [b"456", b"78"]
