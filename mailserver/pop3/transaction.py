@@ -75,7 +75,7 @@ def _top(session: Session, args: list[bytes]) -> bytes:
 def _message(session: Session, maildrop: Maildrop, entry: Entry, lines: int | None, head: bytes) -> bytes:
     """At once when it is small and in memory, else by way of a thread and in pieces."""
     if entry.size <= SLICE:
-        data = read_cached(f"{maildrop.folder}/{'new' if entry.new else 'cur'}/{entry.name}")
+        data = read_cached(f"{maildrop.folder}/{'new' if entry.new else 'cur'}/{entry.name}", entry.size)
         if data is not None:
             return head + dot_stuff(data, lines) + TERMINATOR
     return session.wait(_from_disk(session, maildrop.mailbox, entry, lines, head))
