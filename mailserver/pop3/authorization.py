@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from mailserver import events
 from mailserver.accounts.errors import AccountsUnavailable
-from mailserver.accounts.sasl import MECHANISMS, Challenge, Exchange, SaslError
+from mailserver.accounts.sasl import MECHANISMS, Challenge, Credentials, Exchange, SaslError
 from mailserver.pop3.maildrop import Maildrop
 from mailserver.pop3.protocol import OK, Refused, State, capabilities
 
@@ -75,6 +75,7 @@ def respond(session: Session, line: bytes | None) -> bytes:
         raise Refused(str(fault)) from None
     if isinstance(step, Challenge):
         return b"+ " + step.line + b"\r\n"
+    assert isinstance(step, Credentials)  # all that PLAIN and LOGIN, the mechanisms offered, come to
     session.exchange = None
     name = "" if step.for_another else step.user  # nobody may act for somebody else
     return session.wait(_log_in(session, name, step.password, exchange.mechanism))
