@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from mailserver.config.faults import nearest
 from mailserver.config.guide import GUIDE
 from mailserver.config.keys import bare, walk
-from mailserver.config.schema import Section
+from mailserver.config.section import Section
 from mailserver.config.units import SocketAddress, parse_duration, parse_size, parse_socket_address
 
 _NAMES = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}

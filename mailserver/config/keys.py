@@ -9,7 +9,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from mailserver.config.lines import Path
-from mailserver.config.schema import Config, Section
+from mailserver.config.schema import Config
+from mailserver.config.section import Section
 
 
 def keys(section: type[Section]) -> dict[str, FieldInfo]:

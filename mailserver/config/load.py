@@ -114,7 +114,21 @@ def _sources(config: Config, where: dict[lines.Path, int], filename: str) -> tup
 
 
 def _absolute(config: Config, base: Path) -> Config:
-    tls = config.tls
-    files = {name: base / path for name in ("certificate", "key") if (path := getattr(tls, name)) is not None}
-    update = {"data_dir": base / config.data_dir, "tls": tls.model_copy(update=files)}
+    tls, confine = config.tls, config.confine
+    files = {
+        n: base / path for n in ("certificate", "key", "client_ca") if (path := getattr(tls, n)) is not None
+    }
+    pairs = tuple(
+        pair.model_copy(
+            update={"certificate": base / pair.certificate, "key": base / (pair.key or pair.certificate)}
+        )
+        for pair in tls.certificates
+    )
+    update = {
+        "data_dir": base / config.data_dir,
+        "tls": tls.model_copy(update={**files, "certificates": pairs}),
+        "confine": confine.model_copy(
+            update={name: tuple(base / path for path in getattr(confine, name)) for name in ("read", "write")}
+        ),
+    }
     return config.model_copy(update=update)

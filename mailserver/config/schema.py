@@ -13,17 +13,11 @@ import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from mailserver.config.units import Duration, Listen, OneOrMore, Size, SocketAddress
-
-Listens = Annotated[tuple[Listen, ...], OneOrMore]
-
-
-class Section(BaseModel):
-    """A table of the file: unknown keys are faults, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, populate_by_name=True)
+from mailserver.config.section import Listens, Section
+from mailserver.config.trust import Confine, Guard, Proxy, Rates
+from mailserver.config.units import Duration, OneOrMore, Size, SocketAddress
 
 
 class Smtp(Section):
@@ -66,11 +60,29 @@ class Pop3(Section):
     )
 
 
+class Certificate(Section):
+    """One more certificate; clients that ask for a name in it (SNI, RFC 6066 3) are shown it."""
+
+    certificate: Path = Field(
+        description="PEM file with the certificate chain; *.example.test may be a name in it."
+    )
+    key: Path | None = Field(
+        default=None, description="PEM file with the private key; absent: in the same file."
+    )
+
+
 class Tls(Section):
     """The server's certificate; without one a self-signed pair is made in data_dir/tls."""
 
     certificate: Path | None = Field(default=None, description="PEM file with the certificate chain.")
     key: Path | None = Field(default=None, description="PEM file with the private key.")
+    client_ca: Path | None = Field(
+        default=None,
+        description="PEM file of authorities whose client certificates may log in (EXTERNAL); none: not asked for.",
+    )
+    certificates: tuple[Certificate, ...] = Field(
+        default=(), description="More certificates, chosen by the name a client asks for; else the one above."
+    )
 
 
 class Dns(Section):
@@ -227,6 +239,21 @@ class Config(Section):
     )
     domains: dict[str, Domain] = Field(default_factory=dict, description="Our domains.")
     users: dict[str, User] = Field(default_factory=dict, description="Accounts kept in this file.")
+    guard: Guard = Field(
+        default=Guard(), description="Failed logins slow down; nobody is ever barred for good."
+    )
+    rates: Rates = Field(
+        default=Rates(),
+        description="How much one client or account may do; 0 = no limit. `guard.trusted` is not counted.",
+    )
+    proxy: Proxy = Field(
+        default=Proxy(),
+        description="Load balancers that tell us the client's address by the PROXY protocol, version 1 or 2.",
+    )
+    confine: Confine = Field(
+        default=Confine(),
+        description="What the kernel lets this process touch (Landlock, Linux 5.19 or newer).",
+    )
 
     def faces_network(self) -> bool:
         """Whether any listener can be reached from another machine, or has a port that needs a privilege."""

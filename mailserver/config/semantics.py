@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path as FilePath
 
-from mailserver.config import recipients
+from mailserver.config import recipients, trusted
 from mailserver.config.faults import nearest
 from mailserver.config.lines import Path
 from mailserver.config.recipients import Known
@@ -49,6 +49,7 @@ def check(config: Config, *, known: Known | None = None, unreadable: Unreadable)
     yield from _relay(config)
     yield from _routes(config)
     yield from _passwords(config)
+    yield from trusted.check(config, unreadable)
     yield from recipients.check(config, known)
 
 

@@ -1,0 +1,66 @@
+"""[tls], [guard], [proxy] and [confine] judged for their meaning. Pure; semantics.py asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path as FilePath
+
+from mailserver.config.lines import Path
+from mailserver.config.schema import Config
+from mailserver.config.shape import Finding
+from mailserver.policy import pattern
+
+Unreadable = Callable[[FilePath], str | None]
+
+
+def check(config: Config, unreadable: Unreadable) -> Iterator[Finding]:
+    """All findings. ``unreadable`` says in words why a file cannot be read, or None."""
+    yield from _certificates(config, unreadable)
+    yield from _networks(("guard", "trusted"), config.guard.trusted)
+    yield from _networks(("proxy", "trusted"), config.proxy.trusted)
+    yield from _proxy(config)
+    if config.guard.longest_delay < config.guard.first_delay:
+        yield Finding(
+            ("guard", "longest_delay"), "shorter than guard.first_delay", 'give a longer wait, like "30s"'
+        )
+
+
+def _certificates(config: Config, unreadable: Unreadable) -> Iterator[Finding]:
+    tls = config.tls
+    files: list[tuple[Path, FilePath | None]] = [(("tls", "client_ca"), tls.client_ca)]
+    for n, pair in enumerate(tls.certificates):
+        files += [
+            (("tls", "certificates", n, "certificate"), pair.certificate),
+            (("tls", "certificates", n, "key"), pair.key),
+        ]
+    for path, file in files:
+        if file is not None and (reason := unreadable(file)):
+            yield Finding(path, f"{file}: {reason}", "name a PEM file that the server's user may read")
+
+
+def _networks(path: Path, texts: tuple[str, ...]) -> Iterator[Finding]:
+    for n, text in enumerate(texts):
+        where: Path = (*path, n) if len(texts) > 1 else path
+        try:
+            network = pattern.parse(text)
+        except pattern.PatternError as error:
+            yield Finding(where, error.wrong, error.right)
+            continue
+        if pattern.is_much_of_the_internet(network):
+            yield Finding(where, f"{network} would trust strangers", "name your own networks")
+
+
+def _proxy(config: Config) -> Iterator[Finding]:
+    proxy = config.proxy
+    if proxy.listen and not proxy.trusted:
+        yield Finding(
+            ("proxy", "trusted"), "nobody could connect to proxy.listen", "name the addresses of the proxies"
+        )
+    sections = (config.smtp, config.submission, config.lmtp, config.pop3)
+    open_ = {a for s in sections if s.enabled for a in (*s.listen, *getattr(s, "listen_tls", ()))}
+    for n, address in enumerate(proxy.listen):
+        if address not in open_:
+            where: Path = ("proxy", "listen", n) if len(proxy.listen) > 1 else ("proxy", "listen")
+            yield Finding(where, f"{address} is no listener", "write it as its service's listen has it")
+    if proxy.timeout == 0:
+        yield Finding(("proxy", "timeout"), "zero leaves nothing", "give a value above zero")

@@ -1,0 +1,55 @@
+"""[tls], [guard], [proxy], [confine]: what makes no sense is said with its line."""
+
+from pathlib import Path
+
+import pytest
+
+from mailserver.config.faults import ConfigError
+from mailserver.config.load import parse
+
+HEAD = 'hostname = "mail.example.test"\n'
+
+
+def faults(text, **kwargs):
+    with pytest.raises(ConfigError) as caught:
+        parse(HEAD + text, "c.toml", **kwargs)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_paths_start_from_the_file():
+    text = '[tls]\nclient_ca = "ca.pem"\n[[tls.certificates]]\ncertificate = "a.pem"\n'
+    text += '[confine]\nread = "/opt/x"\nwrite = ["w"]\n'
+    config = parse(HEAD + text, "c.toml", base=Path("/etc/ms")).config
+    assert config.tls.client_ca == Path("/etc/ms/ca.pem")
+    (pair,) = config.tls.certificates
+    assert (pair.certificate, pair.key) == (Path("/etc/ms/a.pem"), Path("/etc/ms/a.pem"))
+    assert (config.confine.read, config.confine.write) == ((Path("/opt/x"),), (Path("/etc/ms/w"),))
+
+
+def test_unreadable_certificates_are_named():
+    text = '[[tls.certificates]]\ncertificate = "a.pem"\n'
+    (fault,) = faults(text, unreadable=lambda path: "no such file" if path.name == "a.pem" else None)
+    assert fault.startswith("c.toml:3: ")
+    assert "a.pem: no such file" in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[guard]\ntrusted = ["10.0.0.0/8", "nobody"]', '"nobody" is no IP address'),
+        ('[guard]\ntrusted = ["0.0.0.0/0"]', "would trust strangers"),
+        ('[guard]\nlongest_delay = "0s"', "shorter than"),
+        ('[proxy]\ntrusted = ["10.1.2.3/8"]', "host bits"),
+        ('[proxy]\nlisten = ["127.0.0.1:2525"]', "nobody could connect"),
+        ('[proxy]\ntrusted = "10.0.0.1"\nlisten = ["127.0.0.1:2599"]', "is no listener"),
+        ('[proxy]\ntimeout = 0', "zero leaves nothing"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_said(text, said):
+    (fault,) = faults(text)
+    assert said in fault
+
+
+def test_a_proxy_in_front_of_smtp():
+    text = '[proxy]\ntrusted = "10.0.0.1"\nlisten = ["127.0.0.1:2525"]\n'
+    assert parse(HEAD + text, "c.toml").warnings == ()
