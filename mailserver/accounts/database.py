@@ -27,7 +27,29 @@ CREATE TABLE users (address TEXT PRIMARY KEY, password TEXT NOT NULL, created RE
 CREATE TABLE domains (name TEXT PRIMARY KEY, created REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE aliases (address TEXT PRIMARY KEY, targets TEXT NOT NULL, created REAL NOT NULL) WITHOUT ROWID;
 """
-MIGRATIONS = (_VERSION_1,)  # the n-th script leads from schema version n to n + 1; append, never change
+_VERSION_2 = """
+ALTER TABLE users ADD COLUMN scram_sha256 TEXT;
+ALTER TABLE users ADD COLUMN scram_sha1 TEXT;
+CREATE TABLE app_passwords (address TEXT NOT NULL, name TEXT NOT NULL, scopes TEXT NOT NULL,
+  scram_sha256 TEXT NOT NULL, scram_sha1 TEXT NOT NULL, created REAL NOT NULL, used REAL, used_by TEXT,
+  PRIMARY KEY (address, name)) WITHOUT ROWID;
+CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+"""
+MIGRATIONS = (
+    _VERSION_1,
+    _VERSION_2,
+)  # the n-th script leads from schema version n to n + 1; append, never change
+
+
+class Keys(NamedTuple):
+    """SCRAM keys of one password in stored form (scram_keys.py), None where nobody has shown the password
+    yet."""
+
+    sha256: str | None = None
+    sha1: str | None = None
+
+
+NO_KEYS = Keys()
 
 
 class StoredUser(NamedTuple):
@@ -36,6 +58,19 @@ class StoredUser(NamedTuple):
     address: str
     password: str
     created: float
+    keys: Keys = NO_KEYS
+
+
+class StoredAppPassword(NamedTuple):
+    """``scopes``: services it opens. ``used``: when last, by ``used_by`` ("pop3 192.0.2.7"); None = never."""
+
+    address: str
+    name: str
+    scopes: tuple[str, ...]
+    keys: Keys
+    created: float
+    used: float | None = None
+    used_by: str | None = None
 
 
 class StoredDomain(NamedTuple):
@@ -68,7 +103,10 @@ class Database:
 
     def users(self) -> list[StoredUser]:
         """All accounts, the oldest first."""
-        return [StoredUser(*row) for row in self._rows("SELECT address, password, created FROM users")]
+        rows = self._rows("SELECT address, password, created, scram_sha256, scram_sha1 FROM users")
+        return [
+            StoredUser(address, password, created, Keys(*keys)) for address, password, created, *keys in rows
+        ]
 
     def domains(self) -> list[StoredDomain]:
         """All domains, the oldest first."""
@@ -79,21 +117,72 @@ class Database:
         rows = self._rows("SELECT address, targets, created FROM aliases")
         return [StoredAlias(a, tuple(msgspec.json.decode(t, type=list[str])), c) for a, t, c in rows]
 
-    def add_user(self, address: str, password: str, created: float) -> None:
-        """``password`` is the stored form, never the password itself."""
-        self._change(
-            "INSERT INTO users VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            (address, password, created),
-            f"the account {address} exists already",
-        )
+    def add_user(self, address: str, password: str, created: float, keys: Keys = NO_KEYS) -> None:
+        """``password`` is the stored form, never the password itself. App passwords of an earlier account of
+        this name are gone."""
+        with self._writing() as db:
+            values = (address, password, created, *keys)
+            if (
+                db.execute("INSERT INTO users VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", values).rowcount
+                == 0
+            ):
+                raise AccountsError(f"the account {address} exists already")
+            db.execute("DELETE FROM app_passwords WHERE address = ?", (address,))
 
-    def set_password(self, address: str, password: str) -> None:
+    def set_password(
+        self, address: str, password: str, keys: Keys = NO_KEYS, *, instead_of: str | None = None
+    ) -> None:
+        """``instead_of``: only while this is the stored form; AccountsError otherwise."""
         self._change(
-            "UPDATE users SET password = ? WHERE address = ?", (password, address), f"no account {address}"
+            "UPDATE users SET password = ?1, scram_sha256 = ?2, scram_sha1 = ?3"
+            " WHERE address = ?4 AND password = coalesce(?5, password)",
+            (password, *keys, address, instead_of),
+            f"no account {address}",
         )
 
     def remove_user(self, address: str) -> None:
-        self._change("DELETE FROM users WHERE address = ?", (address,), f"no account {address}")
+        with self._writing() as db:
+            if db.execute("DELETE FROM users WHERE address = ?", (address,)).rowcount == 0:
+                raise AccountsError(f"no account {address}")
+            db.execute("DELETE FROM app_passwords WHERE address = ?", (address,))
+
+    def app_passwords(self) -> list[StoredAppPassword]:
+        """All of all accounts, the oldest first."""
+        rows = self._rows(
+            "SELECT address, name, scopes, scram_sha256, scram_sha1, created, used, used_by FROM app_passwords"
+        )
+        return [
+            StoredAppPassword(address, name, tuple(scopes.split()), Keys(sha256, sha1), *rest)
+            for address, name, scopes, sha256, sha1, *rest in rows
+        ]
+
+    def add_app_password(self, new: StoredAppPassword) -> None:
+        """Its account may stand anywhere, that is the caller's to know."""
+        self._change(
+            "INSERT INTO app_passwords VALUES (?, ?, ?, ?, ?, ?, NULL, NULL) ON CONFLICT DO NOTHING",
+            (new.address, new.name, " ".join(new.scopes), *new.keys, new.created),
+            f"{new.address} has an app password called {new.name} already",
+        )
+
+    def remove_app_password(self, address: str, name: str) -> None:
+        self._change(
+            "DELETE FROM app_passwords WHERE address = ? AND name = ?",
+            (address, name),
+            f"{address} has no app password called {name}",
+        )
+
+    def app_password_used(self, address: str, name: str, used: float, used_by: str) -> None:
+        with self._writing() as db:
+            db.execute(
+                "UPDATE app_passwords SET used = ?, used_by = ? WHERE address = ? AND name = ?",
+                (used, used_by, address, name),
+            )
+
+    def secret(self, name: str) -> bytes:
+        """32 random octets of this installation, made when they are first asked for."""
+        with self._writing() as db:
+            db.execute("INSERT INTO secrets VALUES (?, ?) ON CONFLICT DO NOTHING", (name, os.urandom(32)))
+            return bytes(db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()[0])
 
     def add_domain(self, name: str, created: float) -> None:
         self._change(

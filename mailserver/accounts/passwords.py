@@ -2,9 +2,9 @@
 
 Verified: ``$argon2id$`` (also i and d), crypt(3) as the system's libcrypt knows it (``$y$ $gy$ $7$ $6$ $5$
 $2b$ $1$``), ``{PLAIN}``, ``{SHA}``, ``{SSHA}``, ``{SSHA256}``, ``{SSHA512}`` (RFC 2307 and its salted kin),
-and the prefixes of Dovecot's dumps in front of any of the former (``{CRYPT}``, ``{SHA512-CRYPT}``,
-``{ARGON2ID}`` …). Everything here blocks (10–50 ms); the event loop calls it in a thread, both libraries
-release the GIL.
+``{SCRAM-SHA-256}`` and ``{SCRAM-SHA-1}`` (RFC 5802, scram_keys.py), and the prefixes of Dovecot's dumps in
+front of any of the former (``{CRYPT}``, ``{SHA512-CRYPT}``, ``{ARGON2ID}`` …). Everything here blocks
+(10–50 ms); the event loop calls it in a thread, both libraries release the GIL.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import hashlib
 import hmac
+import os
 import re
 import unicodedata
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from functools import cache
 
 from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
+
+from mailserver.accounts import scram_keys
 
 _HASHER = PasswordHasher(
     time_cost=2, memory_cost=19 * 1024, parallelism=1
@@ -32,15 +35,70 @@ _CRYPT = ("$y$", "$gy$", "$7$", "$6$", "$5$", "$2a$", "$2b$", "$2y$", "$1$")
 _PREFIX = re.compile(r"\{([A-Za-z0-9._-]+)\}(.*)\Z", re.DOTALL)
 _DIGESTS = {"SHA": "sha1", "SSHA": "sha1", "SSHA256": "sha256", "SSHA512": "sha512"}
 _ANNOUNCING = re.compile(r"(?:CRYPT|[A-Z0-9]+-CRYPT|YESCRYPT|ARGON2(?:ID|I|D))\Z")
+_CRYPT_COST = {
+    "yescrypt": 0,
+    "bcrypt": 12,
+    "sha512-crypt": 100_000,
+    "sha256-crypt": 100_000,
+}  # 0: its default
+_SETTING_MAX = 192  # CRYPT_GENSALT_OUTPUT_SIZE
 _CRYPT_DATA = 1 << 18  # octets; struct crypt_data is 32 KiB in libxcrypt, 128 KiB in old glibc
 
 
-def hash_password(password: str) -> str:
-    """An argon2id hash (19 MiB, 2 passes, 1 lane) of ``password``. Raises ValueError for an empty one."""
+# what hash_password makes → the prefix libcrypt knows it by, "" = not libcrypt's
+SCHEMES: dict[str, str] = {
+    "argon2id": "",
+    "scram-sha-256": "",
+    "scram-sha-1": "",
+    "yescrypt": "$y$",
+    "bcrypt": "$2b$",
+    "sha512-crypt": "$6$",
+    "sha256-crypt": "$5$",
+    "ssha512": "",
+    "ssha": "",
+    "plain": "",
+}
+
+
+def hash_password(password: str, scheme: str = "argon2id") -> str:
+    """``password`` as ``scheme`` of SCHEMES stores it: by default argon2id (19 MiB, 2 passes, 1 lane). Raises
+    ValueError for an empty password, an unknown scheme, or one that this system's libcrypt does not have."""
     if not password:
         raise ValueError("an empty password protects nothing")
-    _return_memory_at_once()
-    return _HASHER.hash(_prepare(password))
+    if scheme not in SCHEMES:
+        raise ValueError(f"unknown scheme {scheme}; known: {', '.join(SCHEMES)}")
+    if scheme == "argon2id":
+        _return_memory_at_once()
+        return _HASHER.hash(_prepare(password))
+    if SCHEMES[scheme]:
+        return _make_crypt(_prepare(password), scheme)
+    if scheme == "plain":
+        return "{PLAIN}" + password
+    if scheme.startswith("scram-"):
+        digest: scram_keys.Digest = "SHA-256" if scheme == "scram-sha-256" else "SHA-1"
+        return scram_keys.derive(digest, password, os.urandom(scram_keys.SALT)).form
+    salt = os.urandom(16)
+    algorithm = _DIGESTS[scheme.upper()]
+    made = hashlib.new(algorithm, _prepare(password) + salt, usedforsecurity=False).digest() + salt
+    return f"{{{scheme.upper()}}}{base64.b64encode(made).decode()}"
+
+
+def is_outdated(stored: str) -> bool:
+    """Whether a login that shows the password should store it anew: a form that is fast to try out, or
+    argon2 with less cost than ours. yescrypt, scrypt and bcrypt (cost 10 or more) are left alone."""
+    scheme, rest = _split(stored)
+    if scheme:
+        return True
+    if rest.startswith(_ARGON2):
+        try:
+            found = extract_parameters(rest)
+        except InvalidHashError:
+            return True
+        weaker = found.memory_cost * found.time_cost < _HASHER.memory_cost * _HASHER.time_cost
+        return not rest.startswith("$argon2id$") or weaker
+    if bcrypt := re.match(r"\$2[aby]\$(\d\d)\$", rest):
+        return int(bcrypt[1]) < 10
+    return not rest.startswith(("$y$", "$gy$", "$7$"))
 
 
 def verify(password: str, stored: str) -> bool:
@@ -53,6 +111,8 @@ def verify(password: str, stored: str) -> bool:
         scheme, rest = _split(stored)
         if scheme == "PLAIN":
             return bool(rest) and hmac.compare_digest(secret, _prepare(rest))
+        if keys := scram_keys.parse(stored):
+            return scram_keys.fits(password, keys)
         if scheme in _DIGESTS:
             return _verify_digest(secret, _DIGESTS[scheme], rest, salted=scheme != "SHA")
         if rest.startswith(_ARGON2):
@@ -65,6 +125,8 @@ def verify(password: str, stored: str) -> bool:
 def is_known_scheme(stored: str) -> bool:
     """Whether verify() could ever say yes to this stored value, as far as its beginning tells."""
     scheme, rest = _split(stored)
+    if scheme.startswith("SCRAM-"):
+        return scram_keys.parse(stored) is not None
     if scheme == "PLAIN" or scheme in _DIGESTS:
         return bool(rest)
     return rest.startswith(_ARGON2) or (rest.startswith(_CRYPT) and _libcrypt() is not None)
@@ -76,9 +138,9 @@ def is_plain(stored: str) -> bool:
 
 
 def is_fast(stored: str) -> bool:
-    """Whether verify() takes microseconds, so a thread costs more than it saves."""
+    """Whether verify() takes so much less than argon2 that a wrong password is told from a wrong name."""
     scheme = _split(stored)[0]
-    return scheme == "PLAIN" or scheme in _DIGESTS
+    return scheme == "PLAIN" or scheme in _DIGESTS or scheme.startswith("SCRAM-")
 
 
 def _prepare(password: str) -> bytes:
@@ -92,7 +154,7 @@ def _split(stored: str) -> tuple[str, str]:
         return "", stored
     scheme = match[1].upper()
     scheme = "PLAIN" if scheme == "CLEARTEXT" else scheme
-    if scheme == "PLAIN" or scheme in _DIGESTS:
+    if scheme == "PLAIN" or scheme in _DIGESTS or scheme.startswith("SCRAM-"):
         return scheme, match[2]
     return ("", match[2]) if _ANNOUNCING.match(scheme) else (scheme, "")
 
@@ -128,6 +190,19 @@ def _verify_crypt(secret: bytes, stored: bytes) -> bool:
     return result is not None and not result.startswith(b"*") and hmac.compare_digest(result, stored)
 
 
+def _make_crypt(secret: bytes, scheme: str) -> str:
+    crypt_r, gensalt = _libcrypt(), _gensalt()
+    if crypt_r is None or gensalt is None or b"\0" in secret:
+        raise ValueError(f"{scheme} cannot be made on this system")
+    setting = ctypes.create_string_buffer(_SETTING_MAX)
+    prefix = SCHEMES[scheme].encode()
+    chosen = gensalt(prefix, _CRYPT_COST[scheme], None, 0, setting, _SETTING_MAX)
+    made = crypt_r(secret, chosen, ctypes.create_string_buffer(_CRYPT_DATA)) if chosen else None
+    if made is None or not made.startswith(prefix):
+        raise ValueError(f"this system's libcrypt does not know {scheme}")
+    return made.decode("ascii")
+
+
 @cache
 def _return_memory_at_once() -> None:
     """Fix glibc's mmap threshold (mallopt M_MMAP_THRESHOLD) at 4 MiB, so argon2's 19 MiB go back to the
@@ -151,5 +226,20 @@ def _libcrypt() -> Callable[[bytes, bytes, object], bytes | None] | None:
             continue
         function.restype = ctypes.c_char_p
         function.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p]
+        return function
+    return None
+
+
+@cache
+def _gensalt() -> Callable[..., bytes | None] | None:
+    """``crypt_gensalt_rn`` of libxcrypt, or None on a system without."""
+    for name in ("libcrypt.so.1", "libcrypt.so.2"):
+        try:
+            function = ctypes.CDLL(name).crypt_gensalt_rn
+        except (OSError, AttributeError):
+            continue
+        function.restype = ctypes.c_char_p
+        pointer, text = ctypes.c_void_p, ctypes.c_char_p
+        function.argtypes = [text, ctypes.c_ulong, text, ctypes.c_int, pointer, ctypes.c_int]
         return function
     return None

@@ -1,91 +1,140 @@
-"""Sans-IO SASL exchanges as a server sees them: PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login).
+"""Sans-IO SASL exchanges as a server sees them: PLAIN (RFC 4616), LOGIN (draft-murchison-sasl-login),
+EXTERNAL (RFC 4422 appendix A), SCRAM (scram.py), OAUTHBEARER and XOAUTH2 (bearer.py).
 
 The framing is the one SMTP (RFC 4954 section 4) and POP3 (RFC 5034 section 4) share: base64 lines, ``=`` for
-an empty initial response, ``*`` to cancel. A mechanism is a generator of challenges that returns
-Credentials, so one with several rounds (SCRAM) is one more function here. Nothing is verified:
-``Accounts.login`` does that.
+an empty initial response, ``*`` to cancel. Nothing is verified here: ``authenticate.Authentication`` answers
+the questions, or, for those who offer PLAIN and LOGIN alone, ``Accounts.login``.
 """
 
 from __future__ import annotations
 
 import binascii
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from mailserver.accounts.bearer import oauthbearer, xoauth2
+from mailserver.accounts.scram import fresh_nonce, scram
+from mailserver.accounts.steps import (
+    Answer,
+    Challenge,
+    Credentials,
+    KeysWanted,
+    Mechanism,
+    Outcome,
+    Proven,
+    Question,
+    Refused,
+    SaslError,
+    TokenGiven,
+    UnknownMechanism,
+    octets,
+    text,
+)
+
+__all__ = [
+    "LINE_MAX", "MECHANISMS", "PASSWORDS", "Challenge", "Channel", "Credentials", "Exchange", "KeysWanted",
+    "Outcome", "Proven", "Question", "Refused", "SaslError", "TokenGiven", "UnknownMechanism", "offered",
+]  # fmt: skip
+
 LINE_MAX = 12288  # octets of one response without CRLF, RFC 4954 section 4
+_IDENTITIES_MAX = 100
+_NONE: Mapping[str, bytes] = MappingProxyType({})
 
 
-class SaslError(Exception):
-    """The exchange is over without credentials; ``str(error)`` is ours and safe to show to the peer.
+class Channel(NamedTuple):
+    """What is known about the connection and what the server is set up for.
 
-    ``cancelled``: the client sent ``*``. SMTP answers 501 5.5.2 to malformed responses and 501 5.7.0 to a
-    cancelled exchange, POP3 answers -ERR to both.
+    ``safe``: a password may travel (TLS, loopback). ``bindings``: the TLS connection's channel binding data
+    by type (``tls-server-end-point``: the hash of the certificate it was shown, RFC 5929 section 4).
+    ``identities``: the addresses a verified client certificate names. ``scram``: accounts have keys for it.
+    ``bearer``: somebody verifies tokens; ``scope`` and ``configuration``: what clients with a refused one are
+    told.
     """
 
-    def __init__(self, text: str, *, cancelled: bool = False) -> None:
-        super().__init__(text)
-        self.cancelled = cancelled
+    safe: bool = True
+    bindings: Mapping[str, bytes] = _NONE
+    identities: tuple[str, ...] = ()
+    scram: bool = False
+    bearer: bool = False
+    scope: str = ""
+    configuration: str = ""
+    nonce: Callable[[], str] = fresh_nonce
 
 
-class UnknownMechanism(SaslError):  # noqa: N818 - a kind of SaslError, named for what happened
-    """The mechanism is not in MECHANISMS (SMTP: 504 5.5.4)."""
+Make = Callable[[Channel], Mechanism]
 
 
-class Challenge(NamedTuple):
-    """The server's turn: send ``line`` after "334 " (SMTP) or "+ " (POP3), then step() with the answer."""
-
-    data: bytes
-
-    @property
-    def line(self) -> bytes:
-        """``data`` in base64, without CRLF."""
-        return binascii.b2a_base64(self.data, newline=False)
-
-
-class Credentials(NamedTuple):
-    """What the client claims. ``password`` is never empty and not necessarily UTF-8."""
-
-    authzid: str
-    user: str
-    password: bytes
-
-    @property
-    def for_another(self) -> bool:
-        """The client asks to act as somebody else (RFC 4616 section 2); we grant that to nobody: 535
-        5.7.8."""
-        return bool(self.authzid) and self.authzid != self.user
-
-
-Mechanism = Callable[[], Generator[bytes, bytes, Credentials]]
-
-
-def _text(octets: bytes) -> str:
-    try:
-        return octets.decode("utf-8")
-    except UnicodeDecodeError:
-        raise SaslError("the user name is not UTF-8") from None
-
-
-def _plain() -> Generator[bytes, bytes, Credentials]:
+def _plain(_: Channel) -> Mechanism:
     """``[authzid] NUL authcid NUL passwd`` in one message (RFC 4616 section 2)."""
-    message = yield b""
+    message = octets((yield b""))
     parts = message.split(b"\0")
     if len(parts) != 3 or not parts[1] or not parts[2]:
         raise SaslError("malformed PLAIN message")
-    return Credentials(_text(parts[0]), _text(parts[1]), parts[2])
+    return Credentials(text(parts[0]), text(parts[1]), parts[2])
 
 
-def _login() -> Generator[bytes, bytes, Credentials]:
+def _login(_: Channel) -> Mechanism:
     """Two prompts, spelt as every client expects them. An initial response answers the first."""
-    user = yield b"Username:"
-    password = yield b"Password:"
+    user = octets((yield b"Username:"))
+    password = octets((yield b"Password:"))
     if not user or not password or b"\0" in user or b"\0" in password:
         raise SaslError("empty or malformed LOGIN response")
-    return Credentials("", _text(user), password)
+    return Credentials("", text(user), password)
 
 
-MECHANISMS: Mapping[str, Mechanism] = MappingProxyType({"PLAIN": _plain, "LOGIN": _login})
+def _external(channel: Channel) -> Mechanism:
+    """The certificate has said who it is; the client may pick one of its names."""
+    authzid = text(octets((yield b"")))
+    names = {name.casefold(): name for name in channel.identities[:_IDENTITIES_MAX]}
+    if authzid:
+        if authzid.casefold() in names:
+            return Proven(authzid, names[authzid.casefold()])
+        return Refused(authzid, "the certificate does not name this account")
+    if len(names) != 1:
+        return Refused("", "the certificate names several accounts, the client none")
+    return Proven("", next(iter(names.values())))
+
+
+def _plus(channel: Channel) -> Mechanism:
+    return scram("SHA-256", plus=True, bindings=channel.bindings, nonce=channel.nonce)
+
+
+def _sha256(channel: Channel) -> Mechanism:
+    return scram("SHA-256", plus=False, bindings=channel.bindings, nonce=channel.nonce)
+
+
+def _sha1(channel: Channel) -> Mechanism:
+    return scram("SHA-1", plus=False, bindings=_NONE, nonce=channel.nonce)
+
+
+PASSWORDS: Mapping[str, Make] = MappingProxyType({"PLAIN": _plain, "LOGIN": _login})
+MECHANISMS = PASSWORDS  # what a conversation that knows Credentials only may offer
+_ALL: Mapping[str, Make] = MappingProxyType(
+    {
+        "SCRAM-SHA-256-PLUS": _plus,
+        "SCRAM-SHA-256": _sha256,
+        "SCRAM-SHA-1": _sha1,
+        "EXTERNAL": _external,
+        "OAUTHBEARER": lambda channel: oauthbearer(channel.scope, channel.configuration),
+        "XOAUTH2": lambda channel: xoauth2(channel.scope),
+        **PASSWORDS,
+    }
+)
+
+
+def offered(channel: Channel) -> tuple[str, ...]:
+    """The mechanisms for this channel, the strongest first: for EHLO, CAPA and bare AUTH. Passwords and
+    tokens travel under TLS or on loopback only; SCRAM anywhere."""
+    condition = {
+        "SCRAM-SHA-256-PLUS": channel.scram and bool(channel.bindings),
+        "SCRAM-SHA-256": channel.scram,
+        "SCRAM-SHA-1": channel.scram,
+        "EXTERNAL": bool(channel.identities),
+        "OAUTHBEARER": channel.bearer and channel.safe,
+        "XOAUTH2": channel.bearer and channel.safe,
+    }
+    return tuple(name for name in _ALL if condition.get(name, channel.safe))
 
 
 def _decode(line: bytes) -> bytes:
@@ -100,38 +149,45 @@ def _decode(line: bytes) -> bytes:
 
 
 class Exchange:
-    """One authentication attempt with the mechanism ``name`` (any case). Raises UnknownMechanism.
+    """One authentication attempt with the mechanism ``name`` (any case). Raises UnknownMechanism for what
+    ``offered(channel)`` does not list.
 
     The first ``step`` takes the initial response (``b""`` or None: there is none, ``b"="``: it is empty),
-    each further one the client's next line without CRLF. After Credentials or SaslError the exchange is
-    over.
+    each further one the client's next line without CRLF. A Question is answered with ``answer``. After
+    Credentials, Proven, Refused or SaslError the exchange is over. Without a ``channel`` there are PLAIN and
+    LOGIN, and only Challenge and Credentials come out.
     """
 
     __slots__ = ("_run", "_started", "mechanism")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, channel: Channel | None = None) -> None:
         self.mechanism = name.upper()
-        mechanism = MECHANISMS.get(self.mechanism)
-        if mechanism is None:
+        if self.mechanism not in offered(channel or Channel()):
             raise UnknownMechanism("unknown authentication mechanism")
-        self._run = mechanism()
+        self._run = _ALL[self.mechanism](channel or Channel())
         self._started = False
 
-    def step(self, line: bytes | None) -> Challenge | Credentials:
-        """The next challenge, or what the client claims. Raises SaslError. ``line``: at most LINE_MAX
+    def step(self, line: bytes | None) -> Challenge | Credentials | Question | Proven | Refused:
+        """The next challenge or question, or the end. Raises SaslError. ``line``: at most LINE_MAX
         octets."""
         if line is not None and len(line) > LINE_MAX:
             raise SaslError("response too long")
         if not self._started:
             self._started = True
-            challenge = Challenge(next(self._run))
+            challenge = next(self._run)
+            assert isinstance(challenge, bytes)
             if not line:
-                return challenge
+                return Challenge(challenge)
             line = b"" if line == b"=" else line
         if line == b"*":
             raise SaslError("authentication cancelled", cancelled=True)
+        return self.answer(_decode(line or b""))
+
+    def answer(self, answer: bytes | Answer) -> Challenge | Credentials | Question | Proven | Refused:
+        """What follows from the answer to a question. Raises SaslError."""
         try:
-            return Challenge(self._run.send(_decode(line or b"")))
+            said = self._run.send(answer)
         except StopIteration as finished:
-            credentials: Credentials = finished.value
-            return credentials
+            outcome: Outcome = finished.value
+            return outcome
+        return Challenge(said) if isinstance(said, bytes) else said
