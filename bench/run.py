@@ -56,7 +56,7 @@ class Ours:
         )
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            if " ready " in line or '"ready"' in line:
+            if "ready" in line:
                 break
         else:
             sys.exit("mailserver did not start")

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import uvloop
 
@@ -48,6 +48,7 @@ from mailserver.pop3.server import Pop3Service
 from mailserver.queue.queue import Queue
 from mailserver.queue.spool import Spool
 from mailserver.receive.server import SmtpService
+from mailserver.receive.spill import clear
 from mailserver.routing.resolve import Foreign, Leaves, resolve
 from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
@@ -143,28 +144,31 @@ class App:
         self.remote = RemoteDelivery(
             config.queue, self.resolver, config.hostname, own=self.listeners.is_own, emit=self.emit
         )
+        self.spool = Spool(os.path.join(data_dir, "queue"), emit=self.emit)
         self.queue = Queue(
-            settings=config.queue, hostname=config.hostname,
-            spool=Spool(os.path.join(data_dir, "queue"), emit=self.emit), durable=self.durable,
+            settings=config.queue, hostname=config.hostname, spool=self.spool, durable=self.durable,
             mailboxes=self.mailboxes,
             deliver=deliverer(LocalDelivery(self.mailboxes, self.durable, now), self.remote),
             route_of=self._route_of, emit=self.emit, now=now, executor=self.blocking,
         )  # fmt: skip
-        self.services = {name: self._smtp(name, loop) for name in ("smtp", "submission", "lmtp")} | {
-            "pop3": self._pop3(loop)
-        }
+        self.services: dict[str, SmtpService | Pop3Service] = {
+            "smtp": self._smtp("smtp", loop), "submission": self._smtp("submission", loop),
+            "lmtp": self._smtp("lmtp", loop), "pop3": self._pop3(loop),
+        }  # fmt: skip
         self.control = ControlServer(
             os.path.join(data_dir, "control.sock"), self._commands(), on_error=self._bug("control"),
             told=(TlsError,),
         )  # fmt: skip
 
-    def _smtp(self, name: str, loop: asyncio.AbstractEventLoop) -> SmtpService:
+    def _smtp(
+        self, name: Literal["smtp", "submission", "lmtp"], loop: asyncio.AbstractEventLoop
+    ) -> SmtpService:
         return SmtpService(
             name, config=self.config, relay=lambda: self.relay_table,
             directory=lambda: self.accounts.directory,
             accept=self.queue.accept, new_id=self.queue.new_id, login=self.accounts.login,
             storage_ok=self.disk.check, sender_domain_ok=self._sender_domain, tls=self.tls, emit=self.emit,
-            now=time.time, loop=loop,
+            now=time.time, loop=loop, executor=self.blocking,
         )  # fmt: skip
 
     def _pop3(self, loop: asyncio.AbstractEventLoop) -> Pop3Service:
@@ -179,6 +183,7 @@ class App:
             loop.add_signal_handler(number, self.stopping.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self._reload_by_signal()))
         first = await self.accounts.first_account()
+        clear(os.path.join(self.data_dir, "tmp"))
         queued = await self.queue.start()
         for name, service in self.services.items():
             await service.start(*self.listeners.take(name))
@@ -189,6 +194,8 @@ class App:
             self._introduce(*first)
         self._warn((*self.warnings, *self.accounts.merged.conflicts, *self.listeners.unused))
         notify.ready(f"{queued} messages queued")
+        if self.config.log.target != "stderr":  # whoever started us waits for this word there
+            print("mailserver: ready", file=sys.stderr, flush=True)  # noqa: T201 - see above
         self.emit(
             events.Ready(self.listeners.shown(), queued, round(time.time() - self.started, 3), __version__)
         )
@@ -225,7 +232,8 @@ First account: {address}   password: {password}   (shown once)
             wait = min(wait * 2, 60.0)
 
     async def _housekeeping(self) -> None:
-        """Once a second: the disk watermark and the service manager's sign of life."""
+        """Once: large spool files are verified. Every second: disk watermark, service manager's sign of life."""
+        await asyncio.get_running_loop().run_in_executor(self.blocking, self.spool.scrub)
         interval = notify.watchdog_interval()
         next_sign = 0.0
         while True:
@@ -239,8 +247,8 @@ First account: {address}   password: {password}   (shown once)
     def _bug(self, component: str) -> Callable[[BaseException], None]:
         return lambda error: self.emit(events.problem(component, error))
 
-    async def _sender_domain(self, domain: str) -> Any:
-        return await sender_domain(self.resolver, domain)
+    async def _sender_domain(self, domain: str) -> bool | None:
+        return (await sender_domain(self.resolver, domain)).exists
 
     def _route_of(self, address: str) -> list[tuple[str, Route, str | None]]:
         """Where mail for an address goes, for reports to senders; [] when it goes nowhere."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -17,9 +18,9 @@ Key = tuple[str, bool]  # service, TLS from the first octet
 class Service(Protocol):
     """What SmtpService and Pop3Service have in common here."""
 
-    async def start(self, sockets: list[socket.socket], tls_sockets: list[socket.socket]) -> None: ...
+    servers: list[asyncio.Server]
 
-    def stop_listening(self, address: SocketAddress) -> None: ...
+    async def start(self, sockets: list[socket.socket], tls_sockets: list[socket.socket]) -> None: ...
 
 
 def wanted(config: Config) -> dict[Key, list[SocketAddress]]:
@@ -114,8 +115,15 @@ class Change:
             self._sockets[key].update(sockets)
         for (name, tls_only), addresses in self._gone.items():
             for address in addresses:
-                services[name].stop_listening(_address(self._sockets[name, tls_only].pop(address)))
+                _close(services[name], _address(self._sockets[name, tls_only].pop(address)))
         return sum(map(len, self._new.values())), sum(map(len, self._gone.values()))
+
+
+def _close(service: Service, address: SocketAddress) -> None:
+    for server in list(service.servers):
+        if any(SocketAddress(*s.getsockname()[:2]) == address for s in server.sockets):
+            server.close()
+            service.servers.remove(server)
 
 
 def _address(listener: socket.socket) -> SocketAddress:

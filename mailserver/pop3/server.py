@@ -71,7 +71,7 @@ class Pop3Service:
         self._sessions: set[Session] = set()
         self._per_client: dict[str, int] = {}
         self._tasks: set[asyncio.Task[bytes]] = set()
-        self._servers: list[asyncio.Server] = []
+        self.servers: list[asyncio.Server] = []
         self._clock: asyncio.TimerHandle | None = None
         self._draining = False
         self._changed: asyncio.Event = asyncio.Event()  # set when a session has gone
@@ -84,7 +84,7 @@ class Pop3Service:
         """Serve on bound sockets; ``tls_sockets`` speak TLS from the first octet. Raises ValueError without a
         context."""
         for sock in sockets:
-            self._servers.append(
+            self.servers.append(
                 await self.loop.create_server(lambda: Session(self, tls=False), sock=sock, backlog=BACKLOG)
             )
         for sock in tls_sockets:
@@ -94,8 +94,9 @@ class Pop3Service:
                 lambda: Session(self, tls=True), sock=sock, backlog=BACKLOG, ssl=self.tls,
                 ssl_handshake_timeout=HANDSHAKE, ssl_shutdown_timeout=2.0,
             )  # fmt: skip
-            self._servers.append(server)
-        self._tick()
+            self.servers.append(server)
+        if self._clock is None:
+            self._tick()
 
     def reconfigure(self, config: Config) -> None:
         """New settings hold at once, for open sessions too; listeners stay as they are."""
@@ -109,9 +110,9 @@ class Pop3Service:
         Deletions that a QUIT has begun are waited for in any case.
         """
         self._draining = True
-        for server in self._servers:
+        for server in self.servers:
             server.close()
-        self._servers.clear()
+        self.servers.clear()
         while self._sessions and self.now() < deadline:
             self.dismiss(self.now())
             self._changed.clear()

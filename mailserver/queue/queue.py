@@ -83,6 +83,10 @@ class Queue:
         self._timer: asyncio.Handle | None = None
         self._running = False
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Other settings, from the next decision on."""
+        self._settings = self._schedule.settings = self._reports.settings = settings
+
     def new_id(self) -> str:
         """A queue id for the next message."""
         return self._ids.next(self._now())

@@ -30,7 +30,7 @@ class Reports:
         accept: Callable[[Envelope, Body], asyncio.Future[str]], emit: events.Emit, now: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:  # fmt: skip
-        self._settings, self._hostname, self._spool, self._route_of = settings, hostname, spool, route_of
+        self.settings, self._hostname, self._spool, self._route_of = settings, hostname, spool, route_of
         self._tasks, self._accept, self._emit, self._now, self._new_id = tasks, accept, emit, now, new_id
 
     async def owed(self, envelope: Envelope, judgement: Judgement) -> None:
@@ -74,7 +74,7 @@ class Reports:
             original = await self._tasks.in_thread(Content(self._spool.path(envelope.id), 0, length).read)
         made, body = make(
             envelope, targets, kind, routes, original=original, hostname=self._hostname, id=self._new_id(),
-            now=self._now(), will_retry_until=envelope.accepted + self._settings.max_age,
+            now=self._now(), will_retry_until=envelope.accepted + self.settings.max_age,
         )  # fmt: skip
         await self._accept(made, body)
         self._emit(events.Bounced(envelope.id, made.id, kind, tuple(r.address for r, _ in targets)))

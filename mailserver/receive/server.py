@@ -93,7 +93,7 @@ class SmtpService:
         self.new_listener: Callable[[], Wire] = functools.partial(
             LmtpListener if self.is_lmtp else SmtpListener, self
         )
-        self._servers: list[asyncio.Server] = []
+        self.servers: list[asyncio.Server] = []
         self._sessions: set[Wire] = set()
         self._per_address: dict[str, int] = {}
         self._judged_by: RelayTable | None = None
@@ -107,9 +107,9 @@ class SmtpService:
     async def start(self, sockets: list[socket.socket], tls_sockets: list[socket.socket]) -> None:
         """Accept connections on bound sockets; ``tls_sockets`` speak TLS from the first octet."""
         for sock in sockets:
-            self._servers.append(await self.loop.create_server(self.new_listener, sock=sock, backlog=BACKLOG))
+            self.servers.append(await self.loop.create_server(self.new_listener, sock=sock, backlog=BACKLOG))
         for sock in tls_sockets:
-            self._servers.append(
+            self.servers.append(
                 await self.loop.create_server(
                     self.new_listener,
                     sock=sock,
@@ -119,7 +119,8 @@ class SmtpService:
                     ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
                 )
             )
-        self._tick()
+        if self._timer is None:
+            self._tick()
 
     def reconfigure(self, config: Config) -> None:
         """New settings for the next command of every session; nobody is disconnected."""
@@ -133,7 +134,7 @@ class SmtpService:
         """Stop accepting, dismiss idle clients with 421, let transactions finish until ``deadline``
         (``now`` time)."""
         self.draining = True
-        for server in self._servers:
+        for server in self.servers:
             server.close()
         for session in [s for s in self._sessions if s.idle]:
             session.say_and_close(reply.SHUTTING_DOWN, "shutdown")
@@ -155,7 +156,7 @@ class SmtpService:
             "refused": self._refused,
             "messages": self._messages,
             "body_memory": self.budget.used,
-            "listeners": len(self._servers),
+            "listeners": len(self.servers),
         }
 
     # ---- time ------------------------------------------------------------------------------------

@@ -101,3 +101,11 @@ class SpillFile:
         """The whole content."""
         with open(self.path, "rb") as file:
             return file.read()
+
+
+def clear(folder: str) -> None:
+    """Empty data_dir/tmp at start: what a crash left there was never acknowledged. Raises OSError."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    for entry in os.scandir(folder):
+        if entry.is_file(follow_symlinks=False):
+            os.unlink(entry.path)

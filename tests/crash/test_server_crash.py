@@ -166,8 +166,7 @@ class Ordeal:
         doubled = [s for box in (alice, bob) for s, n in box.items() if n > 1]
         assert not doubled, "a local delivery is one commit: it happens once"
         assert not [e for e in server.events() if e["event"] == "quarantined"]
-        for box in ("alice", "bob"):
-            assert not list((server.maildir(box) / "tmp").iterdir())
+        assert not list((server.folder / "data" / "tmp").iterdir())
         assert server.stop() == 0
 
     @staticmethod
