@@ -35,10 +35,9 @@ from mailserver.store.write import OpenFile, copy, create, fill
 __all__ = ["CRASH_POINTS", "Durable", "FileSlice", "Job", "NewFile", "RemovalFailed", "crash_point"]
 
 ONE_BY_ONE = 2  # files; measured: from three on, one syncfs beats an fdatasync for each
-# Seconds, and for each file: a syncfs that takes longer writes somebody else's data. Then fdatasync is
-# faster, and the next SLOW_BATCHES go file by file.
-SLOW_SYNC, SLOW_FILE = 0.01, 0.001
-SLOW_BATCHES = 32
+# Seconds, and for each file: syncfs calls that take longer write somebody else's data. After SLOW_ROW of them in a
+# row fdatasync is faster, and the next SLOW_BATCHES go file by file.
+SLOW_SYNC, SLOW_FILE, SLOW_ROW, SLOW_BATCHES = 0.01, 0.001, 4, 32
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -141,6 +140,7 @@ class _Disk:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
+        self._slow = 0  # syncfs calls in a row
         self._avoid_syncfs = 0  # batches
         self._anonymous = os.path.isdir("/proc/self/fd")  # a file without a name gets one through there
 
@@ -214,8 +214,10 @@ class _Disk:
                     devices.setdefault(os.fstat(file.fd).st_dev, file.fd)
         start = self._now()
         ok = all(_libc.syncfs(fd) == 0 for fd in devices.values())
-        if self._now() - start > SLOW_SYNC + SLOW_FILE * sum(len(task.files) for task in tasks):
-            self._avoid_syncfs = SLOW_BATCHES
+        slow = self._now() - start > SLOW_SYNC + SLOW_FILE * sum(len(task.files) for task in tasks)
+        self._slow = self._slow + 1 if slow else 0
+        if self._slow >= SLOW_ROW:
+            self._slow, self._avoid_syncfs = 0, SLOW_BATCHES
         return ok
 
     # ---- 3. name -------------------------------------------------------------------------------------------

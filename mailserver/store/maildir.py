@@ -145,6 +145,10 @@ class NameSource:
         seconds, usec = divmod(usec, 1_000_000)
         return f"{seconds:010}.M{usec:06}{self.mark}{self.issued}{self._end},S={size},W={wire_size}"
 
+    def own(self, names: list[str]) -> list[str]:
+        """Those of ``names`` that this source has made."""
+        return [name for name in names if self._end in name]
+
     def serial(self, name: str) -> int:
         """The counter of a name of ours, 0 for anybody else's."""
         _, mark, rest = name.partition(self.mark)
@@ -178,16 +182,20 @@ def other_uid(name: str, attempt: int = 0) -> str:
 
 def scan(path: str) -> list[Entry]:
     """Every message in delivery order. Blocking; raises OSError when new/ or cur/ cannot be read."""
-    files = read(path)
+    files = arrange(path, *listing(path), {})
     return [files.entry(index) for index in range(len(files.names))]
 
 
-def read(path: str, known: Mapping[str, int] | None = None) -> Files:
-    """The same in columns. ``known``: sizes on the wire by base name, for files whose names do not tell
-    them; those it lacks too are read and counted. Blocking, raises OSError."""
+def listing(path: str) -> tuple[list[str], list[str]]:
+    """The names in new/ and in cur/. Blocking, raises OSError."""
     # new/ first: a file that is moved to cur/ meanwhile is seen twice rather than not at all.
-    new, cur = names(f"{path}/new"), names(f"{path}/cur")
-    return _read_plain(new, cur) or _read_any(path, new, cur, known or {})
+    return names(f"{path}/new"), names(f"{path}/cur")
+
+
+def arrange(path: str, new: list[str], cur: list[str], known: Mapping[str, int]) -> Files:
+    """A ``listing`` in delivery order, with sizes. ``known``: sizes on the wire by base name, for files whose names
+    do not tell them; those it lacks too are read and counted. Blocking."""
+    return _read_plain(new, cur) or _read_any(path, new, cur, known)
 
 
 def _read_plain(new: list[str], cur: list[str]) -> Files | None:
