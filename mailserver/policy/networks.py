@@ -1,0 +1,48 @@
+"""Addresses as the guards count them: who is trusted, and which addresses are one client.
+
+A subscriber has a whole /64 of IPv6 (RFC 6177), so all of it counts as one; IPv4-mapped IPv6 is IPv4.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from collections.abc import Iterable
+
+from mailserver.policy import pattern
+
+_HOST_BITS = 64
+
+
+@functools.lru_cache(maxsize=4096)
+def client_key(address: str) -> str:
+    """``"192.0.2.1"``, ``"2001:db8:1:2::/64"``; what is no IP address (a local socket) stays itself."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    if ip.is_loopback:
+        return str(ip)
+    return str(ipaddress.IPv6Network((int(ip) >> _HOST_BITS << _HOST_BITS, _HOST_BITS)))
+
+
+class Networks:
+    """A set of networks, as relay rules write them. Raises ValueError naming the pattern."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._networks = tuple(pattern.parse(text) for text in texts)
+
+    def __contains__(self, address: str) -> bool:
+        if not self._networks:
+            return False
+        try:
+            ip = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        return any(ip in network for network in self._networks)
