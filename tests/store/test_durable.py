@@ -236,3 +236,12 @@ async def test_a_folder_that_may_not_be_written(durable: Durable, box: Path) -> 
     with pytest.raises(OSError, match=r"denied|Read-only|permitted|No such"):
         await durable.commit(Job((NewFile((b"x",), f"{box}/tmp/x", ("/proc/x",)),)))
     assert shown(box) == {}
+
+
+async def test_a_streamed_file_becomes_the_message_as_it_is(durable: Durable, box: Path, shm: Path) -> None:
+    (box / "body").write_bytes(b"streamed")
+    names = (f"{box}/new/a", f"{shm}/new/b")
+    await durable.commit(Job((NewFile((), f"{box}/tmp/a", names, adopt=f"{box}/body"),)))
+    assert shown(box) == {"a": b"streamed"}
+    assert shown(shm) == {"b": b"streamed"}
+    assert not (box / "body").exists()
