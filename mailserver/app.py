@@ -16,8 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
-import uvloop
-
 from mailserver import __version__, events
 from mailserver.accounts.accounts import Accounts
 from mailserver.accounts.errors import AccountsError, AccountsUnavailable
@@ -32,11 +30,11 @@ from mailserver.deliver.local import LocalDelivery
 from mailserver.deliver.remote import RemoteDelivery
 from mailserver.dns.resolver import Resolver
 from mailserver.dns.sender import sender_domain
-from mailserver.host import limits, notify, privileges
+from mailserver.host import limits, notify
 from mailserver.host.disk import DiskWatch
-from mailserver.host.lock import DataDirLock, DirectoryInUseError
+from mailserver.host.lock import DirectoryInUseError
 from mailserver.host.privileges import PrivilegeError
-from mailserver.host.tls import ServerContext, TlsError, server_context
+from mailserver.host.tls import ServerContext, TlsError
 from mailserver.listeners import Listeners
 from mailserver.message.address import AddressError, parse
 from mailserver.message.envelope import Route
@@ -54,45 +52,11 @@ from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
 
 DRAIN = 30.0  # seconds that transactions under way get at SIGTERM
-SWITCH_INTERVAL = (
-    0.0005  # seconds the interpreter may stay in one thread while the other waits (5 ms by default)
-)
+SWITCH_INTERVAL = 0.0005  # seconds one thread may keep the interpreter while another waits (default 5 ms)
+# What ends a start, or a reload, with one sentence for the administrator.
 STOPPERS = (PrivilegeError, DirectoryInUseError, TlsError, AccountsError, AccountsUnavailable, OSError)
 BLOCKING_THREADS = 8  # file reads, scans, look-ups; the commit thread and the log's are their own
 HASHING_THREADS = 2  # password hashes: a login storm costs latency of logins, never of mail
-
-
-def serve(config_path: Path) -> int:
-    """Run the server until SIGTERM. Exit code: 0 drained, 1 could not start, 2 wrong configuration."""
-    try:
-        loaded = load(config_path)
-    except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
-        return 2
-    data_dir = str(loaded.config.data_dir)
-    try:
-        listeners = Listeners(loaded.config)
-        os.umask(0o077)
-        tls = server_context(
-            loaded.config.tls, data_dir, loaded.config.hostname
-        )  # its key may be root's alone
-        _become_ordinary(loaded)
-        with DataDirLock(data_dir):
-            return uvloop.run(App(config_path, loaded, listeners, tls).run())
-    except STOPPERS as error:
-        print(f"mailserver: {error}", file=sys.stderr)  # noqa: T201 - the log may not exist
-        return 1
-
-
-def _become_ordinary(loaded: Loaded) -> None:
-    """Give up root after binding (docs/decisions/004-root-on-loopback.md). Raises PrivilegeError."""
-    data_dir = str(loaded.config.data_dir)
-    if os.geteuid() == 0 and loaded.config.run_as is None and not loaded.config.faces_network():
-        print("mailserver: warning: running as root on loopback only; set run_as", file=sys.stderr)  # noqa: T201 - same
-    else:
-        privileges.drop(loaded.config.run_as, data_dir)
-    privileges.no_new_privs()
-    os.makedirs(data_dir, mode=0o700, exist_ok=True)
 
 
 class App:

@@ -28,7 +28,7 @@ def serve(config: ConfigOption = None) -> None:
     mailserver serve -c config.toml
     It is ready when it says so and `mailserver health` exits 0. SIGTERM drains, SIGHUP reloads.
     """
-    from mailserver.app import serve as run
+    from mailserver.serve import serve as run
 
     raise typer.Exit(run(site.config_path(config)))
 

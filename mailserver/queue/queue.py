@@ -323,9 +323,8 @@ class Queue:
         found = [name for name in dict.fromkeys(ids) if name in self._messages]
         for name in found:
             self._leave(self._messages[name], "dropped")
-        await self._durable.commit(
-            Job(remove=tuple(path for name in found for path in self._spool.removal(name)))
-        )
+        paths = (path for name in found for path in self._spool.removal(name))
+        await self._durable.commit(Job(remove=tuple(paths)))
         for name in found:
             self._emit(events.Removed(name, "removed by an administrator"))
         return len(found)

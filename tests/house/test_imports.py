@@ -14,11 +14,11 @@ FLOORS = {
     "": 0,  # mailserver/__init__.py
     "message": 0, "reply": 0, "events": 0,
     "config": 1, "policy": 1, "routing": 1,
-    "queue.schedule": 1, "deliver.bounce": 1, "pop3.protocol": 1,
+    "queue.schedule": 1, "queue.backoff": 1, "queue.judgement": 1, "deliver.bounce": 1, "pop3.protocol": 1,
     "store": 2, "dns": 2, "accounts": 2, "observe": 2, "host": 2, "deliver": 2,
     "queue.spool": 2, "queue.spool_format": 2,
     "receive": 3, "queue": 3, "pop3": 3, "control": 3,
-    "app": 4, "listeners": 4, "cli": 4, "__main__": 4,
+    "app": 4, "serve": 4, "listeners": 4, "cli": 4, "__main__": 4,
 }  # fmt: skip
 
 # A value or a decision does not look at the clock, wait, or touch the machine.
@@ -35,13 +35,14 @@ FENCES = {
     "pycares": ["dns"],
     "sqlite3": ["accounts.database"],
     "argon2": ["accounts.passwords"],
-    "cryptography": ["host.certificate"],
+    "asyncpg": ["accounts.backends.postgresql"],
+    "cryptography": ["host.self_signed"],
     "typer": ["cli"],
     "rich": ["cli"],
     "pydantic": ["config"],
     "pydantic_core": ["config"],
     "idna": ["message.address"],
-    "uvloop": ["app", "cli"],
+    "uvloop": ["serve", "cli"],
     "msgspec": [""],
 }
 

@@ -74,10 +74,10 @@ smtp_tls_security_level = may
 """
 
     def start(self) -> Postfix:
-        log = (self.folder / "log").open("w")
-        self.process = subprocess.Popen(
-            ["/usr/sbin/postfix", "-c", str(self.etc), "start-fg"], stdout=log, stderr=subprocess.STDOUT
-        )
+        with (self.folder / "log").open("w") as log:
+            self.process = subprocess.Popen(
+                ["/usr/sbin/postfix", "-c", str(self.etc), "start-fg"], stdout=log, stderr=subprocess.STDOUT
+            )
         return self
 
     def stop(self) -> None:
