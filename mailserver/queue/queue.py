@@ -332,11 +332,9 @@ class Queue:
     def status(self) -> dict[str, int]:
         """``queued`` in messages, the ledger in recipients, ``oldest_due`` in Unix seconds (0: nothing)."""
         return {
-            "queued": len(self._messages),
-            "in_flight": self._schedule.in_flight,
-            "oldest_due": int(self._schedule.oldest_due() or 0),
-            **{name: self._count[name] for name in _LEDGER},
-        }
+            "queued": len(self._messages), "in_flight": self._schedule.in_flight,
+            "oldest_due": int(self._schedule.oldest_due() or 0), **{name: self._count[name] for name in _LEDGER},
+        }  # fmt: skip
 
     def show(self, message: str) -> QueuedMessage | None:
         """One message by its id; None = unknown."""

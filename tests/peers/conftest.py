@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -86,7 +87,7 @@ smtp_tls_security_level = may
 
 
 @pytest.fixture
-def postfix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int, int], Postfix]]:
+def postfix() -> Iterator[Callable[[int, int], Postfix]]:
     """Call with (port, next hop's port) to start one."""
     require("postfix")
     if os.getuid() != 0:
@@ -94,12 +95,12 @@ def postfix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int,
     started: list[Postfix] = []
 
     def start(port: int, next_hop: int) -> Postfix:
-        folder = tmp_path_factory.mktemp("postfix")
-        for parent in (folder, *folder.parents[:2]):
-            parent.chmod(0o755)  # Postfix's daemons run as other users
+        folder = Path(tempfile.mkdtemp(prefix="postfix-"))  # pytest's own folders are closed to other users
+        folder.chmod(0o755)
         started.append(Postfix(folder, port, next_hop).start())
         return started[-1]
 
     yield start
     for instance in started:
         instance.stop()
+        shutil.rmtree(instance.folder)

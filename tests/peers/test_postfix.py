@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.timeout(120)
-MESSAGE = "From: a@sender.test\r\nSubject: through\r\n\r\n.dot\r\nT\u00e9xt\r\n".encode()
+MESSAGE = (
+    b"From: a@sender.test\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@sender.test>\r\n"
+    b"Subject: through\r\n\r\n.dot\r\nT\xc3\xa9xt\r\n"
+)
 RULE = '[[relay]]\nfrom = "127.0.0.1"\naction = "relay"\n'
 
 
