@@ -11,6 +11,8 @@ from pydantic import BeforeValidator
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\Z", re.IGNORECASE)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)", re.IGNORECASE)
+_SIZE_MAX = 1 << 62  # octets; what the kernel and SIZE can say
+_DURATION_MAX = 36_500 * 86_400.0  # seconds; timers and dates bear it
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -19,25 +21,37 @@ def parse_size(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise ValueError("a size cannot be negative")
-        return value
+        return _bounded_size(value)
     if isinstance(value, str) and (match := _SIZE.match(value.strip())):
         power = " KMGT".index(match[2].upper() or " ")
-        return int(float(match[1]) * 1024**power)
+        return _bounded_size(float(match[1]) * 1024**power)
     raise ValueError('a size is written like "50 MiB", "64 KiB" or a number of octets')
+
+
+def _bounded_size(octets: float) -> int:
+    if octets > _SIZE_MAX:
+        raise ValueError("no disk is that large, at most 4194304 TiB")
+    return int(octets)
 
 
 def parse_duration(value: Any) -> float:
     """``"5m"``, ``"1h30m"``, ``"5d"``, ``30`` → seconds."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if value < 0 or not math.isfinite(value):
+        if not 0 <= value < math.inf:
             raise ValueError("a time cannot be negative or endless")
-        return float(value)
+        return _bounded_duration(float(value))
     if isinstance(value, str):
         text = value.strip().replace(" ", "")
         parts = _DURATION_PART.findall(text)
         if parts and "".join(n + u for n, u in parts) == text:
-            return sum(float(n) * _SECONDS[u.lower()] for n, u in parts)
+            return _bounded_duration(sum(float(n) * _SECONDS[u.lower()] for n, u in parts))
     raise ValueError('a time is written like "30s", "5m", "1h30m" or "5d" (units ms s m h d w)')
+
+
+def _bounded_duration(seconds: float) -> float:
+    if seconds > _DURATION_MAX:
+        raise ValueError("nobody waits that long, at most 36500d")
+    return seconds
 
 
 class SocketAddress(NamedTuple):
