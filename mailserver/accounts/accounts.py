@@ -8,28 +8,37 @@ written.
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import TypeVar
 
-from mailserver.accounts import passwords
-from mailserver.accounts.database import Database
-from mailserver.accounts.errors import AccountsError
-from mailserver.accounts.login import LoginCheck
-from mailserver.accounts.merge import Merged, address_key, full_address, merge
+from mailserver.accounts import app_passwords, passwords
+from mailserver.accounts.authenticate import Authentication
+from mailserver.accounts.backends.by_domain import Backends
+from mailserver.accounts.database import NO_KEYS, Database, Keys, StoredAppPassword
+from mailserver.accounts.errors import AccountsError, AccountsUnavailable
+from mailserver.accounts.gate import Gate, VerifyToken
+from mailserver.accounts.keyring import offers
+from mailserver.accounts.merge import Account, Merged, address_key, full_address, merge
+from mailserver.accounts.sasl import Channel
 from mailserver.config.schema import Config
-from mailserver.message.address import AddressError, normalise_domain
+from mailserver.message.address import Address, AddressError, normalise_domain
+from mailserver.policy.admission import Unavailable
 from mailserver.routing.directory import Directory
+from mailserver.routing.resolve import Resolution
 
 _T = TypeVar("_T")
-_READABLE = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing to misread: no i l o 0 1
+_NOTHING: Mapping[str, bytes] = {}
 
 
 class Accounts:
-    """``now``: Unix seconds, for creation times. Reads the database once here (blocking): raises
-    AccountsUnavailable when it cannot be used, AccountsError when the configuration names something that is
-    no address."""
+    """``now``: Unix seconds, for creation times. ``verify_token``: whose a bearer token is (None = nobody's);
+    without it OAUTHBEARER is not offered. Reads the database once here (blocking): raises AccountsUnavailable
+    when it cannot be used, AccountsError when the configuration names something that is no address, or a
+    backend whose driver is missing."""
 
     def __init__(
         self,
@@ -38,47 +47,88 @@ class Accounts:
         *,
         executor: Executor,
         now: Callable[[], float],
+        verify_token: VerifyToken | None = None,
     ) -> None:
         self._config = config
         self._database = database
         self._executor = executor
         self._now = now
-        self._login = LoginCheck(executor=executor, now=now)
+        self._bearer = verify_token is not None
+        self._scram: tuple[Merged | None, str, bool] = None, "", False  # what offers_scram judged, and how
         self._changing = asyncio.Lock()
-        self.merged: Merged = self._read(config)
+        self.backends = Backends(config.backends, now=now)
+        self.merged: Merged = self._read(config, self.backends)
+        self.gate = Gate(
+            database, merged=lambda: self.merged, backends=lambda: self.backends, renew=self._renew,
+            verify_token=verify_token, executor=executor, now=now,
+        )  # fmt: skip
+        self.gate.rehash = config.accounts.rehash
 
     @property
     def directory(self) -> Directory:
         """The current snapshot; take it once per decision."""
         return self.merged.directory
 
-    async def login(self, name: str, password: bytes) -> str | None:
+    async def login(self, name: str, password: bytes, service: str = "", client: str = "") -> str | None:
         """The mailbox key ``user@domain``, or None for a wrong name or password. Raises AccountsUnavailable.
 
-        ``name`` is a full address; a bare local part is of the default domain.
+        ``name`` is a full address; a bare local part is of the default domain. App passwords open what they
+        are for: ``service`` ("smtp", "submission", "pop3"); their last use is noted with ``client``.
         """
-        try:
-            key = address_key(name, self.directory.default_domain, "login")
-        except AccountsError:
-            key = ""
-        account = self.merged.accounts.get(key)
-        stored = account.password if account else None
-        return key if await self._login.check(key, password, stored) else None
+        return await self.gate.login(name, password, service, client)
+
+    def authentication(
+        self, mechanism: str, channel: Channel, *, service: str, client: str
+    ) -> Authentication:
+        """One attempt with any mechanism that ``sasl.offered(channel)`` lists; raises UnknownMechanism."""
+        return Authentication(self.gate, mechanism, channel, service=service, client=client)
+
+    def channel(
+        self, *, safe: bool, bindings: Mapping[str, bytes] = _NOTHING, identities: tuple[str, ...] = ()
+    ) -> Channel:
+        """What the mechanisms must know of a connection; see Channel."""
+        settings = self._config.accounts
+        return Channel(
+            safe, bindings if settings.channel_binding else _NOTHING, identities,
+            scram=self.offers_scram, bearer=self._bearer,
+        )  # fmt: skip
+
+    @property
+    def offers_scram(self) -> bool:
+        """Judged once for each picture of the accounts: there may be many."""
+        merged, setting = self.merged, self._config.accounts.scram
+        judged, by, offered = self._scram
+        if judged is not merged or by != setting:
+            offered = offers(setting, merged.accounts, backed=bool(self.backends.domains))
+            self._scram = merged, setting, offered
+        return offered
+
+    def resolve(self, address: Address) -> Resolution | Awaitable[Resolution | Unavailable]:
+        """Where mail for an address goes; an awaitable where a backend has to be asked first."""
+        return self.backends.resolve(lambda: self.directory, address)
+
+    async def exists(self, address: str) -> bool:
+        """Whether it is an account (aliases are none). Raises AccountsUnavailable."""
+        return await self.gate.exists(self.gate.key_of(address))
 
     async def refresh(self, config: Config) -> None:
         """Take a new configuration and what the database holds now; on an exception nothing has changed."""
         async with self._changing:
-            merged = await self._blocking(self._read, config)
-            self._config, self.merged = config, merged
+            old = self.backends
+            new = old if old.settings == config.backends else Backends(config.backends, now=self._now)
+            merged = await self._blocking(self._read, config, new)
+            self._config, self.merged, self.backends = config, merged, new
+            self.gate.rehash = config.accounts.rehash
+            if new is not old:
+                old.close()
 
     async def first_account(self) -> tuple[str, str] | None:
         """Where there is a domain but no account at all, make ``alice@`` it; its address and password, or
         None."""
         domain = next(iter(self.merged.domains), None)
-        if domain is None or self.merged.accounts:
+        if domain is None or self.merged.accounts or domain in self.backends.domains:
             return None
-        groups = ("".join(secrets.choice(_READABLE) for _ in range(5)) for _ in range(4))
-        address, password = f"alice@{domain}", "-".join(groups)  # 99 bits
+        address, password = f"alice@{domain}", app_passwords.readable_password()
         await self.add_user(address, password)
         return address, password
 
@@ -89,20 +139,52 @@ class Accounts:
         key = self._key(address)
         if key in self.merged.accounts:
             raise AccountsError(f"the account {key} exists already")
-        stored = await self._blocking(_stored_form, password, hashed)
-        await self._change(self._database.add_user, key, stored, self._now())
+        stored, keys = await self._stored(key, password, hashed)
+        await self._change(self._database.add_user, key, stored, self._now(), keys)
         return key
 
-    async def set_password(self, address: str, password: str, *, hashed: bool = False) -> str:
+    async def set_password(
+        self, address: str, password: str, *, hashed: bool = False, old: str | None = None
+    ) -> str:
+        """``old``: what must be the password until now, shown by whoever is no administrator."""
         key = self._ours_to_change(address)
-        stored = await self._blocking(_stored_form, password, hashed)
-        await self._change(self._database.set_password, key, stored)
+        account = self.merged.accounts.get(key)
+        if old is not None and not await self.gate.proves(key, account.password if account else "", old):
+            raise AccountsError("the old password is wrong")
+        stored, keys = await self._stored(key, password, hashed)
+        await self._change(self._database.set_password, key, stored, keys)
         return key
 
     async def remove_user(self, address: str) -> str:
         """The account goes; its mail stays on disk."""
         key = self._ours_to_change(address)
         await self._change(self._database.remove_user, key)
+        return key
+
+    async def add_app_password(
+        self, address: str, name: str, scopes: Sequence[str] = ()
+    ) -> tuple[StoredAppPassword, str]:
+        """A new one for the services ``scopes`` (none: for all), and the password itself, which is not kept.
+        Raises AccountsError, AccountsUnavailable."""
+        key = await self._account_key(address)
+        existing = self.merged.app_passwords.get(key, ())
+        allowed = app_passwords.checked(name, scopes, existing)
+        password = app_passwords.readable_password()
+        salt = await self._salt(key)
+        keys = await self._blocking(app_passwords.make_keys, password, salt)
+        new = StoredAppPassword(key, name, allowed, keys, self._now())
+        await self._change(self._database.add_app_password, new)
+        return new, password
+
+    async def list_app_passwords(self, address: str) -> list[StoredAppPassword]:
+        """With their last use, as the database has it now."""
+        key = await self._account_key(address)
+        return [one for one in await self._blocking(self._database.app_passwords) if one.address == key]
+
+    async def remove_app_password(self, address: str, name: str) -> str:
+        """It stops working at once."""
+        key = address_key(address, self.directory.default_domain, "address")
+        await self._change(self._database.remove_app_password, key, name)
         return key
 
     async def add_domain(self, name: str) -> str:
@@ -138,8 +220,49 @@ class Accounts:
         return key
 
     def close(self) -> None:
-        """Close the database, after the last change. Blocking."""
+        """Close backends and database, after the last change. Blocking; on the loop's thread."""
+        self.gate.close()
+        self.backends.close()
         self._database.close()
+
+    async def _account_key(self, address: str) -> str:
+        key = address_key(address, self.directory.default_domain, "address")
+        if not await self.gate.exists(key):
+            raise AccountsError(f"no account {key}")
+        return key
+
+    async def _salt(self, key: str) -> bytes:
+        account = self.merged.accounts.get(key) or Account(key, "", "database", None)
+        known = self.merged.app_passwords.get(key, ())
+        return await self.gate.rings.salt(key, account.password, account.keys, known)
+
+    async def _stored(self, key: str, password: str, hashed: bool) -> tuple[str, Keys]:
+        """What is kept of a new password. Raises AccountsError."""
+        if hashed:
+            if not passwords.is_known_scheme(password):
+                raise AccountsError(
+                    "this is no password hash of a known form, such as $argon2id$…, $6$… or {SSHA}…"
+                )
+            return password, NO_KEYS
+        if not password:
+            raise AccountsError("an empty password protects nothing")
+        keys = await self._blocking(app_passwords.make_keys, password, await self._salt(key))
+        return await self._blocking(passwords.hash_password, password), keys
+
+    async def _renew(self, account: Account, password: str) -> None:
+        """Store a password anew that a login has just shown. Whatever is in the way, the next login tries
+        again."""
+        with contextlib.suppress(AccountsError, AccountsUnavailable):
+            stored, keys = await self._stored(account.address, password, hashed=False)
+            if not passwords.is_outdated(account.password):
+                stored = account.password
+            change = partial(self._database.set_password, instead_of=account.password)
+            async with self._changing:
+                await self._blocking(change, account.address, stored, keys)
+                accounts = dict(self.merged.accounts)
+                if accounts.get(account.address) == account:
+                    accounts[account.address] = account._replace(password=stored, keys=keys)
+                    self.merged = dataclasses.replace(self.merged, accounts=accounts)
 
     def _refuse_configured_alias(self, key: str) -> None:
         alias = self.merged.aliases.get(key)
@@ -171,11 +294,13 @@ class Accounts:
     async def _change_whole(self, verb: Callable[..., None], arguments: tuple[object, ...]) -> None:
         async with self._changing:
             await self._blocking(verb, *arguments)
-            self.merged = await self._blocking(self._read, self._config)
+            self.merged = await self._blocking(self._read, self._config, self.backends)
 
-    def _read(self, config: Config) -> Merged:
-        database = self._database
-        return merge(config, database.users(), database.domains(), database.aliases())
+    def _read(self, config: Config, backends: Backends) -> Merged:
+        db = self._database
+        return merge(
+            config, db.users(), db.domains(), db.aliases(), db.app_passwords(), live=backends.mailboxes
+        )
 
     async def _blocking(self, function: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
@@ -186,14 +311,3 @@ def _domain(name: str) -> str:
         return normalise_domain(name)
     except AddressError as error:
         raise AccountsError(f"{name!r}: {error}") from None
-
-
-def _stored_form(password: str, hashed: bool) -> str:
-    """Blocking."""
-    if not hashed:
-        if not password:
-            raise AccountsError("an empty password protects nothing")
-        return passwords.hash_password(password)
-    if not passwords.is_known_scheme(password):
-        raise AccountsError("this is no password hash of a known form, such as $argon2id$…, $6$… or {SSHA}…")
-    return password

@@ -13,6 +13,7 @@ import msgspec
 
 from mailserver.accounts.steps import (
     Answer,
+    LastWord,
     Mechanism,
     Proven,
     Question,
@@ -71,7 +72,7 @@ def _ask(
 def _refuse(
     challenge: dict[str, str], user: str, reason: str
 ) -> Generator[bytes | Question, bytes | Answer, Refused]:
-    yield msgspec.json.encode(challenge)
+    yield LastWord(msgspec.json.encode(challenge))
     return Refused(user, reason)
 
 

@@ -1,8 +1,9 @@
 """Checking passwords without blocking the loop, without telling who exists, and without doing it twice.
 
 A failed login costs one argon2 verification whether the account is known or not. A success is remembered
-under a keyed hash of name, password and stored hash for ten minutes, so a mail program that polls costs
-microseconds, and a changed password is asked for at once. Equal logins under way share one verification.
+under a keyed hash of name, password and everything that could have opened the account for ten minutes, so a
+mail program that polls costs microseconds, and a changed password is asked for at once. Equal logins under
+way share one verification.
 """
 
 from __future__ import annotations
@@ -13,18 +14,30 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import NamedTuple
 
 from mailserver.accounts import passwords
+from mailserver.accounts.backends.backend import Secret
 from mailserver.accounts.errors import AccountsUnavailable
+from mailserver.accounts.scram_keys import ScramKeys, derive
 
 REMEMBER = 600.0  # seconds a success is remembered
-REMEMBERED_MAX = 10_000  # successes (about 150 octets each)
+REMEMBERED_MAX = 10_000  # successes (about 200 octets each)
 AT_ONCE = 2  # verifications running: 19 MiB and one core each
 WAITING_MAX = 128  # verifications running or waiting; beyond it logins are put off
 PASSWORD_MAX = 4096  # octets
 
 # What names without an account are verified against: same cost as a real one, and nobody knows its password.
 _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LWhhcy10aGlz$gUdkCbzpiRU2YPHwhXSaRqdXYGsWBWKQ8cjM39BBqpM"
+
+
+class Lock(NamedTuple):
+    """What may open an account: its own ``secret`` (None: no such account), or one of its app passwords,
+    name → keys. ``stale``: seconds for which an earlier success counts while its secret cannot be asked."""
+
+    secret: Secret | None = None
+    app_passwords: tuple[tuple[str, ScramKeys], ...] = ()
+    stale: float = 0.0
 
 
 class LoginCheck:
@@ -34,61 +47,87 @@ class LoginCheck:
         self._executor = executor
         self._now = now
         self._secret = os.urandom(32)
-        self._until: OrderedDict[bytes, float] = OrderedDict()
-        self._running: dict[bytes, asyncio.Task[bool]] = {}
+        self._good: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._running: dict[bytes, asyncio.Task[str | None]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
 
-    async def check(self, name: str, password: bytes, stored: str | None) -> bool:
-        """Whether ``password`` opens the account ``name`` with the stored form ``stored`` (None: no such
-        account).
+    async def check(self, name: str, password: bytes, lock: Lock) -> str | None:
+        """What ``password`` is to the account ``name``: the name of one of its app passwords, "" its own
+        password, None nothing.
 
-        Raises AccountsUnavailable when WAITING_MAX verifications are under way or the executor does not work.
+        Raises AccountsUnavailable when WAITING_MAX verifications are under way, the executor does not work,
+        or whoever has to be asked does not answer.
         """
         if not password or len(password) > PASSWORD_MAX:
-            return False
-        key = self._key(name, password, stored)
-        until = self._until.get(key)
-        if until is not None and 0 < until - self._now() <= REMEMBER:  # a clock set back prolongs nothing
-            return True
+            return None
+        key = self._key(name, password, lock)
+        if (label := self._remembered(key, REMEMBER)) is not None:
+            return label
         task = self._running.get(key)
         if task is None:
             if len(self._running) >= WAITING_MAX:
                 raise AccountsUnavailable("too many logins at once")
-            task = asyncio.get_running_loop().create_task(self._verify(key, password, stored))
+            task = asyncio.get_running_loop().create_task(self._verify(key, password, lock))
             self._running[key] = task
-        return await asyncio.shield(task)  # one client that hangs up must not end what others wait for
+        try:
+            return await asyncio.shield(task)  # one client that hangs up must not end what others wait for
+        except AccountsUnavailable:
+            if (label := self._remembered(key, lock.stale)) is not None:
+                return label
+            raise
 
-    async def _verify(self, key: bytes, password: bytes, stored: str | None) -> bool:
+    async def _verify(self, key: bytes, password: bytes, lock: Lock) -> str | None:
         try:
             async with self._turn:
-                good = await asyncio.get_running_loop().run_in_executor(
-                    self._executor, _is_right, password, stored
+                opened = await asyncio.get_running_loop().run_in_executor(
+                    self._executor, _opened, password, lock
                 )
+            if opened is None and callable(lock.secret) and await lock.secret(password):
+                opened = ""
         except (RuntimeError, MemoryError) as error:  # the executor was shut down; no 19 MiB to be had
             raise AccountsUnavailable("logins are not possible now") from error
         finally:
             del self._running[key]
-        if good:
-            self._remember(key)
-        return good
+        if opened is not None:
+            self._remember(key, opened)
+        return opened
 
-    def _remember(self, key: bytes) -> None:
-        self._until.pop(key, None)
-        self._until[key] = self._now() + REMEMBER
-        if len(self._until) > REMEMBERED_MAX:
-            self._until.popitem(last=False)
+    def _remembered(self, key: bytes, seconds: float) -> str | None:
+        at, label = self._good.get(key, (0.0, ""))
+        known = key in self._good and 0 <= self._now() - at < seconds  # a clock set back prolongs nothing
+        return label if known else None
 
-    def _key(self, name: str, password: bytes, stored: str | None) -> bytes:
-        parts = (name.encode(), password, (stored or "").encode())
+    def _remember(self, key: bytes, label: str) -> None:
+        self._good.pop(key, None)
+        self._good[key] = self._now(), label
+        if len(self._good) > REMEMBERED_MAX:
+            self._good.popitem(last=False)
+
+    def _key(self, name: str, password: bytes, lock: Lock) -> bytes:
+        stored = lock.secret if isinstance(lock.secret, str) else ""
+        parts = [name.encode(), password, stored.encode()]
+        parts += [keys.stored for _, keys in lock.app_passwords]
         message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return hmac.digest(self._secret, message, "sha256")
 
 
-def _is_right(password: bytes, stored: str | None) -> bool:
+def _opened(password: bytes, lock: Lock) -> str | None:
     """Blocking. A cheap form that does not fit costs as much as an unknown name."""
-    text = password.decode("utf-8", "replace") if stored is None else _utf8(password)
+    text = _utf8(password)
+    if text is not None:
+        for salt, iterations in {(keys.salt, keys.iterations) for _, keys in lock.app_passwords}:
+            stored = derive("SHA-256", text, salt, iterations).stored
+            for name, keys in lock.app_passwords:
+                if keys.salt == salt and hmac.compare_digest(stored, keys.stored):
+                    return name
+    if callable(lock.secret):
+        return None  # the caller asks
+    return "" if _is_right(password, text, lock.secret or None) else None
+
+
+def _is_right(password: bytes, text: str | None, stored: str | None) -> bool:
     if stored is None or text is None:
-        passwords.verify(text or "", _NOBODY)
+        passwords.verify(password.decode("utf-8", "replace"), _NOBODY)
         return False
     good = passwords.verify(text, stored)
     if not good and passwords.is_fast(stored):

@@ -6,11 +6,18 @@ matters twice: the first domain completes bare names, the first account is the p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from mailserver.accounts.database import StoredAlias, StoredDomain, StoredUser
+from mailserver.accounts.database import (
+    NO_KEYS,
+    Keys,
+    StoredAlias,
+    StoredAppPassword,
+    StoredDomain,
+    StoredUser,
+)
 from mailserver.accounts.errors import AccountsError
 from mailserver.config.schema import Config
 from mailserver.message.address import AddressError, normalise_domain, parse
@@ -26,6 +33,7 @@ class Account(NamedTuple):
     password: str
     source: Source
     created: float | None
+    keys: Keys = NO_KEYS
 
 
 class OurDomain(NamedTuple):
@@ -52,7 +60,12 @@ class Merged:
     accounts: Mapping[str, Account] = field(default_factory=dict)
     domains: Mapping[str, OurDomain] = field(default_factory=dict)
     aliases: Mapping[str, Alias] = field(default_factory=dict)
+    app_passwords: Mapping[str, tuple[StoredAppPassword, ...]] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
+
+
+def _ours_alone(_: str, own: Set[str]) -> Set[str]:
+    return own
 
 
 def merge(
@@ -60,8 +73,12 @@ def merge(
     users: Iterable[StoredUser],
     domains: Iterable[StoredDomain],
     aliases: Iterable[StoredAlias],
+    app_passwords: Iterable[StoredAppPassword] = (),
+    *,
+    live: Callable[[str, Set[str]], Set[str]] = _ours_alone,
 ) -> Merged:
-    """Raises AccountsError for a name in the configuration that is no address or no domain."""
+    """Raises AccountsError for a name in the configuration that is no address or no domain. ``live``: a domain
+    and its mailboxes that we keep → all of them, those a backend keeps among them."""
     conflicts: list[str] = []
     our_domains = _domains(config, domains)
     accounts = _accounts(config, users, our_domains, conflicts)
@@ -75,12 +92,15 @@ def merge(
     if postmaster == f"postmaster@{default}" and default is not None:
         mailboxes[default].add("postmaster")  # RFC 5321 4.5.1: mail for it is accepted, whoever exists
     directory = Directory(
-        domains=_entries(config, mailboxes, our_aliases),
+        domains=_entries(config, {name: live(name, own) for name, own in mailboxes.items()}, our_aliases),
         postmaster=postmaster,
         static_routes={_route_key(name): url for name, url in config.routes.items()},
         default_domain=default or _domain(config.hostname, "hostname"),
     )
-    return Merged(directory, accounts, our_domains, our_aliases, tuple(conflicts))
+    by_address: dict[str, tuple[StoredAppPassword, ...]] = {}
+    for row in app_passwords:
+        by_address[row.address] = (*by_address.get(row.address, ()), row)
+    return Merged(directory, accounts, our_domains, our_aliases, by_address, tuple(conflicts))
 
 
 def full_address(text: str, domain: str, where: str) -> str:
@@ -115,6 +135,10 @@ def _domains(config: Config, stored: Iterable[StoredDomain]) -> dict[str, OurDom
     for text in config.users:  # an account of the file makes its domain ours
         name = _key(text).rpartition("@")[2]
         ours.setdefault(name, OurDomain(name, "config", None))
+    for backend in config.backends.values():
+        for text in backend.domains:
+            name = _domain(text, "backends")
+            ours.setdefault(name, OurDomain(name, "config", None))
     for row in stored:
         ours.setdefault(row.name, OurDomain(row.name, "database", row.created))
     return ours
@@ -139,7 +163,7 @@ def _accounts(
         elif row.address.rpartition("@")[2] not in ours:
             conflicts.append(f"account {row.address}: its domain is not ours any more; it gets no mail")
         else:
-            accounts[row.address] = Account(row.address, row.password, "database", row.created)
+            accounts[row.address] = Account(row.address, row.password, "database", row.created, row.keys)
     return accounts
 
 
@@ -176,14 +200,15 @@ def _postmaster(
         return None
     if config.postmaster is not None:
         key = address_key(config.postmaster, default, "postmaster")
-        if key in accounts or key in aliases:
+        backed = {_domain(text, "backends") for one in config.backends.values() for text in one.domains}
+        if key in accounts or key in aliases or key.rpartition("@")[2] in backed:
             return key
         conflicts.append(f"postmaster {key}: no such account or alias; role mail goes to the first account")
     return next(iter(accounts), f"postmaster@{default}")
 
 
 def _entries(
-    config: Config, mailboxes: Mapping[str, set[str]], aliases: Mapping[str, Alias]
+    config: Config, mailboxes: Mapping[str, Set[str]], aliases: Mapping[str, Alias]
 ) -> dict[str, DomainEntry]:
     by_domain: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in mailboxes}
     for key, alias in aliases.items():
@@ -195,6 +220,6 @@ def _entries(
         if settings.catch_all is not None and (name := _domain(text, "domains"))
     }
     return {
-        name: DomainEntry(frozenset(locals_), by_domain[name], catch_alls.get(name))
+        name: DomainEntry(locals_, by_domain[name], catch_alls.get(name))
         for name, locals_ in mailboxes.items()
     }

@@ -20,6 +20,7 @@ from mailserver.accounts.steps import (
     Challenge,
     Credentials,
     KeysWanted,
+    LastWord,
     Mechanism,
     Outcome,
     Proven,
@@ -33,7 +34,7 @@ from mailserver.accounts.steps import (
 )
 
 __all__ = [
-    "LINE_MAX", "MECHANISMS", "PASSWORDS", "Challenge", "Channel", "Credentials", "Exchange", "KeysWanted",
+    "LINE_MAX", "MECHANISMS", "PASSWORDS", "Challenge", "Channel", "Credentials", "Dialogue", "Exchange", "KeysWanted",
     "Outcome", "Proven", "Question", "Refused", "SaslError", "TokenGiven", "UnknownMechanism", "offered",
 ]  # fmt: skip
 
@@ -148,24 +149,24 @@ def _decode(line: bytes) -> bytes:
     return data
 
 
-class Exchange:
+class Dialogue:
     """One authentication attempt with the mechanism ``name`` (any case). Raises UnknownMechanism for what
     ``offered(channel)`` does not list.
 
     The first ``step`` takes the initial response (``b""`` or None: there is none, ``b"="``: it is empty),
     each further one the client's next line without CRLF. A Question is answered with ``answer``. After
-    Credentials, Proven, Refused or SaslError the exchange is over. Without a ``channel`` there are PLAIN and
-    LOGIN, and only Challenge and Credentials come out.
+    Credentials, Proven, Refused or SaslError the exchange is over.
     """
 
-    __slots__ = ("_run", "_started", "mechanism")
+    __slots__ = ("_run", "_started", "failed", "mechanism")
 
-    def __init__(self, name: str, channel: Channel | None = None) -> None:
+    def __init__(self, name: str, channel: Channel) -> None:
         self.mechanism = name.upper()
-        if self.mechanism not in offered(channel or Channel()):
+        if self.mechanism not in offered(channel):
             raise UnknownMechanism("unknown authentication mechanism")
-        self._run = _ALL[self.mechanism](channel or Channel())
+        self._run = _ALL[self.mechanism](channel)
         self._started = False
+        self.failed = False  # the client has been told so; its next line, or its leaving, is the end
 
     def step(self, line: bytes | None) -> Challenge | Credentials | Question | Proven | Refused:
         """The next challenge or question, or the end. Raises SaslError. ``line``: at most LINE_MAX
@@ -179,6 +180,8 @@ class Exchange:
             if not line:
                 return Challenge(challenge)
             line = b"" if line == b"=" else line
+        if self.failed:
+            return self.answer(b"")
         if line == b"*":
             raise SaslError("authentication cancelled", cancelled=True)
         return self.answer(_decode(line or b""))
@@ -190,4 +193,18 @@ class Exchange:
         except StopIteration as finished:
             outcome: Outcome = finished.value
             return outcome
+        self.failed = isinstance(said, LastWord)
         return Challenge(said) if isinstance(said, bytes) else said
+
+
+class Exchange(Dialogue):
+    """PLAIN or LOGIN alone, for a conversation that knows passwords only."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, Channel())
+
+    def step(self, line: bytes | None) -> Challenge | Credentials:
+        """As Dialogue's."""
+        said = super().step(line)
+        assert isinstance(said, Challenge | Credentials)
+        return said

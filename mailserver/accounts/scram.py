@@ -21,6 +21,7 @@ from mailserver.accounts.steps import (
     Answer,
     KeyRing,
     KeysWanted,
+    LastWord,
     Mechanism,
     Proven,
     Question,
@@ -71,7 +72,7 @@ def scram(
         user = first.user
         return (yield from _prove(digest, first, nonce()))
     except _Fault as fault:
-        yield b"e=" + fault.error.encode()
+        yield LastWord(b"e=" + fault.error.encode())
         return Refused(user, fault.reason)
 
 

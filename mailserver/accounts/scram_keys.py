@@ -76,10 +76,16 @@ def fits(password: str, keys: ScramKeys) -> bool:
     return hmac.compare_digest(derive(keys.digest, password, keys.salt, keys.iterations).stored, keys.stored)
 
 
+def salt_for(name: str, secret: bytes) -> bytes:
+    """The salt of a name that has none yet: it is the same before there is such an account and after, and
+    nobody without the ``secret`` of this installation can tell it beforehand."""
+    return hmac.digest(secret, b"salt\0" + name.encode("utf-8", "replace"), "sha256")[:SALT]
+
+
 def decoy(digest: Digest, name: str, secret: bytes) -> ScramKeys:
     """Keys nobody has the password of, the same ones each time a name without an account is asked for
     (RFC 5802 section 9: no telling who exists). ``secret``: of this installation."""
-    salt = hmac.digest(secret, b"salt\0" + name.encode("utf-8", "replace"), "sha256")[:SALT]
+    salt = salt_for(name, secret)
     unknown = hash_octets(digest, secret + salt)
     return ScramKeys(digest, salt, ITERATIONS, unknown, unknown)
 

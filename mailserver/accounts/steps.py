@@ -40,6 +40,12 @@ class Challenge(NamedTuple):
         return binascii.b2a_base64(self.data, newline=False)
 
 
+class LastWord(bytes):
+    """A challenge that says why the exchange has failed: whatever the client answers ends it."""
+
+    __slots__ = ()
+
+
 class Credentials(NamedTuple):
     """What the client claims. ``password`` is never empty and not necessarily UTF-8."""
 

@@ -43,8 +43,15 @@ def family(help: str) -> typer.Typer:  # noqa: A002 - typer's own word
     )
 
 
+def read_old_password(from_stdin: bool) -> str:
+    """From the first line of standard input, or asked for on the terminal."""
+    if not from_stdin and not sys.stdin.isatty():
+        fail("standard input is no terminal: give --password-stdin to read the passwords from it", 2)
+    return sys.stdin.readline().rstrip("\r\n") if from_stdin else getpass("Old password: ")
+
+
 def read_password(from_stdin: bool) -> str:
-    """From standard input, or asked for twice on the terminal."""
+    """From the next line of standard input, or asked for twice on the terminal."""
     if from_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     elif not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""user add, list, passwd, remove, hash."""
+"""user add, list, passwd, remove, hash, app-password."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ from typing import Annotated
 
 import typer
 
-from mailserver.cli import site
-from mailserver.cli.options import ConfigOption, Hashed, JsonOption, PasswordStdin, family, read_password
+from mailserver.cli import app_password, site
+from mailserver.cli.failure import fail
+from mailserver.cli.options import (
+    ConfigOption,
+    Hashed,
+    JsonOption,
+    PasswordStdin,
+    family,
+    read_old_password,
+    read_password,
+)
 from mailserver.cli.output import escaped, moment, print_json, print_table
 
 app = family("Accounts: who has a mailbox and may log in.")
+app.add_typer(app_password.app, name="app-password")
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="user@domain")]
 
 
@@ -58,16 +68,22 @@ def passwd(
     address: AddressArgument,
     password_stdin: PasswordStdin = False,
     hashed: Hashed = False,
+    old_password: Annotated[
+        bool,
+        typer.Option("--old-password", help="Ask for the old password first, and refuse where it is wrong."),
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Give an account a new password; the old one stops working at once.
+    """Give an account a new password; the old one stops working at once, app passwords stay.
 
     \b
     mailserver user passwd bob@example.test
+    printf '%s\\n' OLD NEW | mailserver user passwd bob@example.test --old-password --password-stdin
     """
+    old = read_old_password(password_stdin) if old_password else None
     password = read_password(password_stdin)
     result, remark = site.accounts_command(
-        config, "user.passwd", address=address, password=password, hashed=hashed
+        config, "user.passwd", address=address, password=password, hashed=hashed, old=old
     )
     print(f"changed the password of {escaped(result['address'])} ({remark})")
 
@@ -84,12 +100,24 @@ def remove(address: AddressArgument, config: ConfigOption = None) -> None:
 
 
 @app.command("hash")
-def hash_(password_stdin: PasswordStdin = False, config: ConfigOption = None) -> None:  # noqa: ARG001 - every command has -c
+def hash_(
+    password_stdin: PasswordStdin = False,
+    scheme: Annotated[
+        str, typer.Option("--scheme", metavar="NAME", help="How it is stored; an unknown name lists all.")
+    ] = "argon2id",
+    config: ConfigOption = None,  # noqa: ARG001 - every command has -c
+) -> None:
     """Print the hash of a password, for [users] of the configuration file.
 
     \b
     mailserver user hash
+    mailserver user hash --scheme scram-sha-256     for SCRAM logins, too
     """
-    from mailserver.accounts.passwords import hash_password
+    from mailserver.accounts.passwords import SCHEMES, hash_password
 
-    print(hash_password(read_password(password_stdin)))
+    if scheme not in SCHEMES:
+        fail(f"unknown scheme {escaped(scheme)}; known: {', '.join(SCHEMES)}", 2)
+    try:
+        print(hash_password(read_password(password_stdin), scheme))
+    except ValueError as error:
+        fail(str(error))

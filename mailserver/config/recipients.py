@@ -55,7 +55,9 @@ class _Recipients:
         for key in (*self._mailboxes, *self._aliases):
             local, _, name = key.rpartition("@")
             self._locals.setdefault(name, set()).add(local)
+        self._backed = {_domain_name(name) for one in config.backends.values() for name in one.domains}
         self._ours = set(self._domains) | known.domains | {a.rpartition("@")[2] for a in known.addresses}
+        self._ours |= {name for name in self._backed if name is not None}
 
     def check(self) -> Iterator[Finding]:
         yield from self._names()
@@ -138,6 +140,8 @@ class _Recipients:
 
     def _exists(self, address: Address, own: str) -> bool:
         key = address.key
+        if address.domain in self._backed:  # the backend will know
+            return True
         if key in self._mailboxes or (key in self._aliases and key != own):
             return True
         local = key[: -len(address.domain) - 1]

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from mailserver.config.accounts import AccountSettings, Backend
 from mailserver.config.section import Listens, Section
 from mailserver.config.trust import Confine, Guard, Proxy, Rates
 from mailserver.config.units import Duration, OneOrMore, Size, SocketAddress
@@ -253,6 +254,14 @@ class Config(Section):
     confine: Confine = Field(
         default=Confine(),
         description="What the kernel lets this process touch (Landlock, Linux 5.19 or newer).",
+    )
+    accounts: AccountSettings = Field(
+        default=AccountSettings(),
+        description="How users show who they are, whatever the place that knows them.",
+    )
+    backends: dict[str, Backend] = Field(
+        default_factory=dict,
+        description="Accounts of whole domains that somebody else keeps, under a name for the log.",
     )
 
     def faces_network(self) -> bool:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path as FilePath
 
-from mailserver.config import recipients, trusted
+from mailserver.config import backing, recipients, trusted
 from mailserver.config.faults import nearest
 from mailserver.config.lines import Path
 from mailserver.config.recipients import Known
@@ -29,7 +29,7 @@ _HOSTNAME = re.compile(rf"(?=.{{1,255}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
 # what accounts/passwords.py can verify
 _HASH = re.compile(
     r"\$(argon2id|argon2i|argon2d|y|gy|7|6|5|2a|2b|2y|1)\$"
-    r"|\{(PLAIN|CLEARTEXT|S?SHA|SSHA256|SSHA512|(?:[A-Z0-9]+-)?CRYPT|YESCRYPT|ARGON2(?:ID|I|D))\}.",
+    r"|\{(PLAIN|CLEARTEXT|S?SHA|SSHA256|SSHA512|(?:[A-Z0-9]+-)?CRYPT|YESCRYPT|ARGON2(?:ID|I|D)|SCRAM-SHA-(?:1|256))\}.",
     re.IGNORECASE | re.DOTALL,
 )
 _PLAIN = re.compile(r"\{(PLAIN|CLEARTEXT)\}", re.IGNORECASE)
@@ -50,6 +50,7 @@ def check(config: Config, *, known: Known | None = None, unreadable: Unreadable)
     yield from _routes(config)
     yield from _passwords(config)
     yield from trusted.check(config, unreadable)
+    yield from backing.check(config)
     yield from recipients.check(config, known)
 
 

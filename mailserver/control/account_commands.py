@@ -27,12 +27,36 @@ async def user_list(accounts: Accounts, args: Arguments) -> Any:
 
 
 async def user_passwd(accounts: Accounts, args: Arguments) -> Any:
-    key = await accounts.set_password(args["address"], args["password"], hashed=args["hashed"])
+    key = await accounts.set_password(
+        args["address"], args["password"], hashed=args["hashed"], old=args["old"]
+    )
     return {"address": key}
 
 
 async def user_remove(accounts: Accounts, args: Arguments) -> Any:
     return {"address": await accounts.remove_user(args["address"])}
+
+
+async def app_password_add(accounts: Accounts, args: Arguments) -> Any:
+    new, password = await accounts.add_app_password(args["address"], args["name"], args["scopes"])
+    return {"address": new.address, "name": new.name, "scopes": new.scopes, "password": password}
+
+
+async def app_password_list(accounts: Accounts, args: Arguments) -> Any:
+    return [
+        {
+            "name": one.name,
+            "scopes": one.scopes,
+            "created": one.created,
+            "used": one.used,
+            "used_by": one.used_by,
+        }
+        for one in await accounts.list_app_passwords(args["address"])
+    ]
+
+
+async def app_password_remove(accounts: Accounts, args: Arguments) -> Any:
+    return {"address": await accounts.remove_app_password(args["address"], args["name"])}
 
 
 async def domain_add(accounts: Accounts, args: Arguments) -> Any:
@@ -86,6 +110,9 @@ _ALL: dict[str, Callable[[Accounts, Arguments], Awaitable[Any]]] = {
     "user.list": user_list,
     "user.passwd": user_passwd,
     "user.remove": user_remove,
+    "user.app-password.add": app_password_add,
+    "user.app-password.list": app_password_list,
+    "user.app-password.remove": app_password_remove,
     "domain.add": domain_add,
     "domain.list": domain_list,
     "domain.remove": domain_remove,

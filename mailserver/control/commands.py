@@ -28,6 +28,25 @@ class Password(Arguments, frozen=True):
     hashed: bool = False
 
 
+class NewPassword(Password, frozen=True):
+    """``old``: the password until now, where it must be shown."""
+
+    old: str | None = None
+
+
+class AppPassword(Arguments, frozen=True):
+    """``scopes``: the services it is for, none: all."""
+
+    address: str
+    name: str
+    scopes: list[str] = []
+
+
+class AppPasswordName(Arguments, frozen=True):
+    address: str
+    name: str
+
+
 class DomainName(Arguments, frozen=True):
     name: str
 
@@ -74,8 +93,11 @@ COMMANDS: Mapping[str, type[Arguments]] = MappingProxyType(
         "stop": Arguments,  # a word; answered first, done then
         "user.add": Password,  # {"address"}
         "user.list": OfDomain,  # a list of objects, like the other listings
-        "user.passwd": Password,
+        "user.passwd": NewPassword,
         "user.remove": AddressOnly,
+        "user.app-password.add": AppPassword,  # {"address", "name", "scopes", "password"}
+        "user.app-password.list": AddressOnly,
+        "user.app-password.remove": AppPasswordName,  # {"address"}
         "domain.add": DomainName,  # {"name"}
         "domain.list": Arguments,
         "domain.remove": DomainName,

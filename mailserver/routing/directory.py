@@ -6,7 +6,7 @@ All keys are normalised: domains by message.address.normalise_domain, local part
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 ROLE_ADDRESSES = ("postmaster", "abuse", "mailer-daemon", "root", "hostmaster")  # RFC 2142, RFC 5321 4.5.1
@@ -14,10 +14,10 @@ ROLE_ADDRESSES = ("postmaster", "abuse", "mailer-daemon", "root", "hostmaster") 
 
 @dataclass(frozen=True, slots=True)
 class DomainEntry:
-    """``mailboxes``: local parts with an account. ``aliases``: local part → targets, each a full address
+    """``mailboxes``: local parts with an account, maybe a view of them that grows. ``aliases``: local part → targets, each a full address
     ``local@domain`` in normalised form. ``catch_all``: a full address or None."""
 
-    mailboxes: frozenset[str] = frozenset()
+    mailboxes: Set[str] = frozenset()
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     catch_all: str | None = None
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mailserver.accounts.sasl import (
     Challenge,
     Channel,
-    Exchange,
+    Dialogue,
     Proven,
     Refused,
     SaslError,
@@ -33,14 +33,14 @@ def b64(data: bytes | str) -> bytes:
 
 @pytest.mark.parametrize(("name", "message"), [("OAUTHBEARER", RFC), ("XOAUTH2", OURS)])
 def test_a_good_token(name: str, message: str) -> None:
-    exchange = Exchange(name, CHANNEL)
+    exchange = Dialogue(name, CHANNEL)
     assert exchange.step(b64(message)) == TokenGiven(TOKEN)
     assert exchange.answer("user@example.com") == Proven("user@example.com", "user@example.com")
 
 
 def test_a_refused_token_is_told_in_json() -> None:
     """RFC 7628 section 3.2.2 and the dummy client response of 3.2.3."""
-    exchange = Exchange("OAUTHBEARER", CHANNEL)
+    exchange = Dialogue("OAUTHBEARER", CHANNEL)
     exchange.step(b64(RFC))
     challenge = exchange.answer(None)
     assert isinstance(challenge, Challenge)
@@ -53,7 +53,7 @@ def test_a_refused_token_is_told_in_json() -> None:
 
 
 def test_xoauth2_says_so_its_own_way() -> None:
-    exchange = Exchange("XOAUTH2", CHANNEL)
+    exchange = Dialogue("XOAUTH2", CHANNEL)
     exchange.step(b64(OURS))
     challenge = exchange.answer(None)
     assert isinstance(challenge, Challenge)
@@ -63,7 +63,7 @@ def test_xoauth2_says_so_its_own_way() -> None:
 
 @pytest.mark.parametrize("auth", ["", "auth=Basic abc\x01", "auth=Bearer \x01", "auth=Bearer a b\x01"])
 def test_no_token_is_an_invalid_request(auth: str) -> None:
-    exchange = Exchange("OAUTHBEARER", CHANNEL)
+    exchange = Dialogue("OAUTHBEARER", CHANNEL)
     challenge = exchange.step(b64(f"n,,\x01{auth}\x01"))
     assert isinstance(challenge, Challenge)
     assert json.loads(challenge.data)["status"] == "invalid_request"
@@ -75,13 +75,13 @@ def test_no_token_is_an_invalid_request(auth: str) -> None:
 )
 def test_malformed_messages(message: str) -> None:
     with pytest.raises(SaslError):
-        Exchange("OAUTHBEARER", CHANNEL).step(b64(message) or b"=")
+        Dialogue("OAUTHBEARER", CHANNEL).step(b64(message) or b"=")
 
 
 @pytest.mark.parametrize("message", ["", "auth=Bearer x\x01\x01", "user=\x01auth=Bearer x\x01\x01", "user=a"])
 def test_malformed_xoauth2_messages(message: str) -> None:
     with pytest.raises(SaslError):
-        Exchange("XOAUTH2", CHANNEL).step(b64(message) or b"=")
+        Dialogue("XOAUTH2", CHANNEL).step(b64(message) or b"=")
 
 
 @given(
@@ -91,7 +91,7 @@ def test_malformed_xoauth2_messages(message: str) -> None:
     ).map("".join),
 )
 def test_any_message_ends_in_an_answer(name: str, message: str) -> None:
-    exchange = Exchange(name, CHANNEL)
+    exchange = Dialogue(name, CHANNEL)
     try:
         answer = exchange.step(b64(message) or b"=")
     except SaslError:
@@ -112,7 +112,7 @@ CERTIFICATE = ("alice@example.test", "info@example.test")
     ],
 )
 def test_external(identities: tuple[str, ...], authzid: str, expected: Proven | Refused) -> None:
-    assert Exchange("EXTERNAL", Channel(identities=identities)).step(b64(authzid) or b"=") == expected
+    assert Dialogue("EXTERNAL", Channel(identities=identities)).step(b64(authzid) or b"=") == expected
 
 
 def test_what_is_offered() -> None:

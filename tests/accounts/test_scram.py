@@ -16,7 +16,7 @@ from mailserver.accounts import scram_keys
 from mailserver.accounts.sasl import (
     Challenge,
     Channel,
-    Exchange,
+    Dialogue,
     KeysWanted,
     Proven,
     Refused,
@@ -45,9 +45,9 @@ def ring(*passwords: str, digest: Digest = "SHA-256", salt: bytes = b"saltsaltsa
     return KeyRing(tuple((f"app{n}" if n else "", derive(digest, p, salt)) for n, p in enumerate(passwords)))
 
 
-def start(name: str, first: str, channel: Channel, keys: KeyRing) -> tuple[Exchange, str]:
+def start(name: str, first: str, channel: Channel, keys: KeyRing) -> tuple[Dialogue, str]:
     """The exchange and what the server said to the first message."""
-    exchange = Exchange(name, channel)
+    exchange = Dialogue(name, channel)
     said = exchange.step(b64(first))
     if isinstance(said, KeysWanted):
         said = exchange.answer(keys)
@@ -154,7 +154,7 @@ def test_nobody_learns_who_exists() -> None:
     ],
 )  # fmt: skip
 def test_first_messages_that_are_refused(name: str, first: str, channel: Channel, error: str) -> None:
-    exchange = Exchange(name, channel)
+    exchange = Dialogue(name, channel)
     said = exchange.step(b64(first) or b"=")
     assert said == Challenge(b"e=" + error.encode())
     assert isinstance(exchange.step(b""), Refused)
@@ -210,7 +210,7 @@ def test_what_is_not_offered_does_not_exist() -> None:
         ("PLAIN", PLAIN_TEXT),
     ):
         with pytest.raises(UnknownMechanism):
-            Exchange(name, channel)
+            Dialogue(name, channel)
 
 
 def test_saslprep_examples() -> None:
@@ -258,7 +258,7 @@ _PIECES = st.lists(
     st.lists(_PIECES.map(b64) | st.binary(max_size=80).map(b64) | st.binary(max_size=40)),
 )
 def test_any_input_ends_in_an_answer(name: str, lines: list[bytes]) -> None:
-    exchange, keys = Exchange(name, TLS), ring("pencil", digest=NAMES[name])
+    exchange, keys = Dialogue(name, TLS), ring("pencil", digest=NAMES[name])
     for line in lines:
         try:
             answer = exchange.step(line)

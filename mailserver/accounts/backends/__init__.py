@@ -1,0 +1,1 @@
+"""Accounts kept by somebody else: what can be asked, and what is remembered of the answers."""
