@@ -105,6 +105,42 @@ So a catch-all never takes mail from anybody. A name without `@` is of the same 
 aliases; a loop is a fault. An unknown recipient is refused while the sender is still connected. Put names
 with dots or `@` in quotes, as above.
 
+## Accounts and logins
+
+Accounts stand in this file, in the database that `mailserver user add` writes, or with somebody else. The
+file takes what `mailserver user hash` prints; with `--scheme scram-sha-256` the account can log in by SCRAM,
+too. Accounts of the database get their SCRAM keys when the password is set, or at the next login that shows
+it, and weak hashes are replaced then. Programs that see SCRAM offered try nothing else, so it is offered once
+it works for every account (`accounts.scram`).
+
+Each account may have several app passwords, each for one program and, if you like, one service:
+`mailserver user app-password add alice@example.test phone --scope pop3`. They are shown once; the listing
+says when and from where each was used last.
+
+Whole domains may be kept elsewhere. A backend that does not answer is never taken for "no such user": users
+it knew lately get mail and log in, for others mail is put off.
+
+```toml
+[backends.sql]
+type = "postgresql"                          # needs the extra: pip install mailserver[postgres]
+domains = ["sql.test"]
+url = "postgresql://mail@127.0.0.1/mail?passfile=/etc/mailserver/pgpass"
+query = "SELECT password FROM users WHERE address = $1"
+
+[backends.programs]
+type = "checkpassword"
+domains = ["prog.test"]
+program = ["/usr/bin/checkpassword", "/bin/true"]      # qmail's interface
+exists = ["/usr/local/bin/has-mailbox"]                # ends with 0 where $ADDRESS is an account, 1 where not
+```
+
+The server runs such programs as its own user and without new privileges: one that must read the system's
+passwords cannot be set-uid.
+
+A user changes the own password with `mailserver user passwd ADDRESS --old-password`, run as the server's
+user: the control socket belongs to that user and root alone. To let people of this machine do so, give them
+this command, with their own address, in sudo's rules.
+
 ## Where mail goes
 
 Mail for other domains goes to the hosts that their MX records name, unless a route says otherwise:

@@ -153,6 +153,8 @@ def _repair(tree: dict[str, Any], paths: Iterable[Path]) -> None:
             parent[last] = {"password": _HASH}
         elif path[0] == "users" and last == "password":
             parent[last] = _HASH
+        elif path[0] == "backends" and len(path) == 3 and last in {"type", "domains"}:
+            tree["backends"].pop(path[1], None)
         elif isinstance(parent, list):
             parent.clear()
         else:

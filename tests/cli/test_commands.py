@@ -323,6 +323,45 @@ def test_small_tools(run: Run, folder: Path) -> None:
     assert run("config", "describe", "limits.nonsense").returncode == 2
 
 
+def test_hashes_in_every_form(run: Run) -> None:
+    for scheme, beginning in (
+        ("scram-sha-256", "{SCRAM-SHA-256}4096,"),
+        ("yescrypt", "$y$"),
+        ("ssha", "{SSHA}"),
+    ):
+        done = run("user", "hash", "--scheme", scheme, "--password-stdin", stdin="secret\n")
+        assert done.stdout.startswith(beginning)
+    unknown = run("user", "hash", "--scheme", "rot13", "--password-stdin", stdin="secret\n")
+    assert unknown.returncode == 2
+    assert "sha512-crypt" in unknown.stderr
+
+
+def test_app_passwords_are_shown_once(run: Run, running: Running) -> None:
+    made = run("user", "app-password", "add", "alice@example.test", "phone", "--scope", "pop3")
+    assert made.stdout.startswith("made phone of alice@example.test for pop3 (in effect now)\n")
+    password = made.stdout.splitlines()[2].strip()
+    login = running.accounts.login("alice", password.encode(), "pop3", "192.0.2.7")
+    assert asyncio.run_coroutine_threadsafe(login, running._loop).result(10) == "alice@example.test"
+    table = run("user", "app-password", "list", "alice@example.test").stdout
+    assert password not in table
+    assert table.splitlines()[0].split() == ["NAME", "FOR", "CREATED", "LAST", "USED", "BY"]
+    (one,) = json.loads(run("user", "app-password", "list", "alice@example.test", "--json").stdout)
+    assert (one["name"], one["scopes"]) == ("phone", ["pop3"])
+    assert run("user", "app-password", "add", "alice@example.test", "x", "--scope", "imap").returncode == 1
+    assert run("user", "app-password", "remove", "alice@example.test", "phone").returncode == 0
+    assert run("user", "app-password", "remove", "alice@example.test", "phone").returncode == 1
+    assert run("user", "app-password", "list", "alice@example.test").stdout == "(none)\n"
+
+
+def test_a_new_password_for_who_knows_the_old_one(run: Run, folder: Path) -> None:
+    run("user", "add", "bob@example.test", "--password-stdin", stdin="builder\n")
+    change = ("user", "passwd", "bob@example.test", "--old-password", "--password-stdin")
+    wrong = run(*change, stdin="bilder\nnew\n")
+    assert (wrong.returncode, wrong.stderr) == (1, "mailserver: the old password is wrong\n")
+    assert run(*change, stdin="builder\nnew\n").returncode == 0
+    assert run(*change, stdin="new\nbuilder\n").returncode == 0
+
+
 def test_help_teaches_and_starts_lean(run: Run) -> None:
     for command in ((), ("user",), ("user", "add"), ("queue",), ("alias", "set"), ("sendmail",)):
         told = run(*command, "--help")
