@@ -2,21 +2,32 @@
 hold.
 
 Content without bare CR, LF or NUL is text already and stays as it is. Otherwise the MIME parts that are not
-text become base64; everything else keeps its octets. Blocking, for a thread; several times the message in
-memory.
+text become base64; everything else keeps its octets. Whole parts are cut out, never lines, and there are
+bounds for what a hostile message could make expensive. Blocking, for a thread; about four times the message
+in memory.
 """
 
 from __future__ import annotations
 
+import re
 from base64 import encodebytes
-from email import message_from_bytes, policy
 from email.errors import MessageError
-from email.generator import BytesGenerator
 from email.message import Message
-from io import BytesIO
+from email.parser import BytesHeaderParser
 
-_POLICY = policy.compat32.clone(linesep="\n", max_line_length=None)
+PARTS_MAX = 10_000  # MIME parts of one message
+DEPTH_MAX = 30  # parts within parts
+HEADER_MAX = 65_536  # octets of one part's header
+TYPE_MAX = 1_000  # octets of a Content-Type; reading its parameters takes quadratic time
+_BOUNDARY_MAX = 200  # octets; RFC 2046 5.1.1 allows 70
 _ENCODED = frozenset({"base64", "quoted-printable", "x-uuencode", "uuencode", "x-uue", "uue"})
+_MESSAGES = frozenset({"message/rfc822", "message/global"})  # may not be encoded themselves, RFC 2046 5.2.1
+_ENCODING = re.compile(
+    rb"^content-transfer-encoding[ \t]*:[^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n", re.IGNORECASE | re.MULTILINE
+)
+_BASE64 = b"Content-Transfer-Encoding: base64\r\n"
+_EIGHT_BIT = b"Content-Transfer-Encoding: 8bit\r\n"
+_HEADERS = BytesHeaderParser()
 
 
 def to_text(raw: bytes) -> bytes | None:
@@ -24,20 +35,102 @@ def to_text(raw: bytes) -> bytes | None:
     text = raw.replace(b"\r\n", b"\n")
     if _is_text(text, len(raw) - len(text)):
         return _ended(text)
+    del text
+    conversion = _Conversion(raw)
     try:
-        converted = _regenerated(raw)
+        conversion.entity(0, len(raw), 0)
     except (ValueError, LookupError, TypeError, AttributeError, MessageError):
-        return None  # what the email package raises on content it was not made for
+        return None  # too complex, or what the email package raises on headers it was not made for
+    converted = b"".join(conversion.out)
     return _ended(converted) if _is_text(converted, converted.count(b"\n")) else None
 
 
-def _regenerated(raw: bytes) -> bytes:
-    message = message_from_bytes(raw, policy=_POLICY)
-    for part in message.walk():
-        _make_text(part)
-    out = BytesIO()
-    BytesGenerator(out, mangle_from_=False, policy=_POLICY).flatten(message)
-    return out.getvalue().replace(b"\r\n", b"\n")
+class _Conversion:
+    """One walk through the parts; ``out`` collects the stored form in order. Raises ValueError at a bound."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._parts = 0
+        self.out: list[bytes] = []
+
+    def entity(self, start: int, end: int, depth: int) -> None:
+        """A message or body part: header, blank line, body."""
+        self._parts += 1
+        if self._parts > PARTS_MAX or depth > DEPTH_MAX:
+            raise ValueError("too many parts")
+        body = self._body(start, end)
+        header = self._raw[start:body]
+        fields = _HEADERS.parsebytes(header)
+        encoding = str(fields.get("Content-Transfer-Encoding", "")).strip().lower()
+        boundary = _boundary(fields)
+        composite = encoding not in _ENCODED and (
+            boundary is not None or fields.get_content_type() in _MESSAGES
+        )
+        if not composite and encoding not in _ENCODED and not self._holds_text(body, end):
+            self._copy(_ENCODING.sub(b"", header[:-2]) + _BASE64 + header[-2:])
+            self.out.append(encodebytes(self._raw[body:end])[:-1])
+            return
+        self._copy(_ENCODING.sub(_EIGHT_BIT, header) if encoding == "binary" else header)
+        if not composite:
+            self._copy(self._raw[body:end])
+        elif boundary is None:
+            self.entity(body, end, depth + 1)
+        else:
+            self._multipart(body, end, b"\r\n--" + boundary, depth + 1)
+
+    def _body(self, start: int, end: int) -> int:
+        raw = self._raw
+        if raw.startswith(b"\r\n", start, end):
+            return start + 2
+        blank = raw.find(b"\r\n\r\n", start, min(end, start + HEADER_MAX))
+        if blank >= 0:
+            return blank + 4
+        if end - start > HEADER_MAX:
+            raise ValueError("header too large")
+        return end
+
+    def _holds_text(self, start: int, end: int) -> bool:
+        octets = self._raw[start:end]
+        text = octets.replace(b"\r\n", b"\n")
+        return _is_text(text, len(octets) - len(text))
+
+    def _copy(self, octets: bytes) -> None:
+        self.out.append(octets.replace(b"\r\n", b"\n"))
+
+    def _multipart(self, start: int, end: int, delimiter: bytes, depth: int) -> None:
+        """RFC 2046 5.1.1: preamble, parts between delimiter lines, epilogue."""
+        raw, done, search, within = self._raw, start, start - 2, False
+        while (at := raw.find(delimiter, search, end)) >= 0:
+            after = at + len(delimiter)
+            closes = raw.startswith(b"--", after, end)
+            line_end = raw.find(b"\r\n", after, end)
+            line_end = end if line_end < 0 else line_end
+            if raw[after + 2 * closes : line_end].strip(b" \t"):
+                search = after  # a longer boundary, another one
+                continue
+            self._piece(done, at, depth, part=within)
+            search, within = line_end, not closes
+            self._copy(raw[max(at, done) : min(line_end + 2, end)])
+            done = min(line_end + 2, end)
+            if closes:
+                break
+        self._piece(done, end, depth, part=within)
+
+    def _piece(self, start: int, end: int, depth: int, *, part: bool) -> None:
+        if part and end > start:
+            self.entity(start, end, depth)
+        elif end > start:
+            self._copy(self._raw[start:end])
+
+
+def _boundary(fields: Message) -> bytes | None:
+    """Of a multipart with a usable one. Raises ValueError."""
+    if len(str(fields.get("Content-Type", ""))) > TYPE_MAX:
+        raise ValueError("Content-Type too long")
+    if fields.get_content_maintype() != "multipart":
+        return None
+    boundary = (fields.get_boundary() or "").encode("ascii")
+    return boundary if 0 < len(boundary) <= _BOUNDARY_MAX else None
 
 
 def _is_text(text: bytes, line_ends: int) -> bool:
@@ -46,18 +139,3 @@ def _is_text(text: bytes, line_ends: int) -> bool:
 
 def _ended(text: bytes) -> bytes:
     return text if not text or text.endswith(b"\n") else text + b"\n"
-
-
-def _make_text(part: Message) -> None:
-    """Base64 for a leaf that needs it; the label "binary" goes in any case."""
-    encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
-    octets = b"" if part.is_multipart() else part.get_payload(decode=True)
-    if encoding in _ENCODED or not isinstance(octets, bytes):
-        return  # text by construction; if it is not, the message is refused
-    text = octets.replace(b"\r\n", b"\n")
-    if not _is_text(text, len(octets) - len(text)):
-        del part["Content-Transfer-Encoding"]
-        part["Content-Transfer-Encoding"] = "base64"
-        part.set_payload(encodebytes(octets).decode("ascii"))
-    elif encoding == "binary":
-        part.replace_header("Content-Transfer-Encoding", "8bit")
