@@ -1,8 +1,9 @@
 """SCRAM as the server speaks it (RFC 5802, RFC 7677). Sans-IO.
 
-Names without an account get keys of their own that nothing fits, so they cannot be told from others. What is
-wrong is said with ``e=`` (RFC 5802 section 7), after which the client's next line, whatever it is, ends the
-exchange.
+Names without an account get keys of their own that nothing fits, so they cannot be told from others. What a
+client does wrong is said with ``e=`` (RFC 5802 section 7), after which its next line, whatever it is, ends the
+exchange. A wrong password ends it at once, as section 5.1 allows: the reply of SMTP or POP3 then says so in
+the words that programs act upon (GNU SASL takes ``e=invalid-proof`` for a message it cannot parse).
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def scram(
         return Refused(user, fault.reason)
 
 
-def _prove(digest: Digest, first: _First, nonce: str) -> Generator[bytes | Question, bytes | Answer, Proven]:
+def _prove(
+    digest: Digest, first: _First, nonce: str
+) -> Generator[bytes | Question, bytes | Answer, Proven | Refused]:
     ring = yield KeysWanted(first.user, digest)
     assert isinstance(ring, KeyRing)
     whole = first.nonce + nonce.encode()
@@ -86,7 +89,7 @@ def _prove(digest: Digest, first: _First, nonce: str) -> Generator[bytes | Quest
     said = b",".join((first.bare, server_first, without_proof))
     found = _whose(digest, ring, said, proof)
     if found is None:
-        raise _Fault("invalid-proof", "wrong user or password")
+        return Refused(first.user, "wrong user or password")
     app_password, keys = found
     yield b"v=" + base64.b64encode(hmac_octets(digest, keys.server, said))
     return Proven(first.authzid, first.user, app_password)

@@ -86,13 +86,11 @@ async def log_in(
     assert isinstance(said, Challenge)
     client.set_server_first(said.data.decode())
     said = await attempt.step(b64(client.get_client_final()))
+    if isinstance(said, Refused):
+        return said
     assert isinstance(said, Challenge)
-    if said.data.startswith(b"e="):
-        assert attempt.failed
-        end = await attempt.step(b"*")  # what clients say to an error; it is a failed login all the same
-    else:
-        client.set_server_final(said.data.decode())
-        end = await attempt.step(b"")
+    client.set_server_final(said.data.decode())
+    end = await attempt.step(b"")
     assert isinstance(end, LoggedIn | Refused)
     return end
 
@@ -301,6 +299,14 @@ async def test_unavailable_and_cancelled(accounts: Accounts) -> None:
     assert caught.value.cancelled
     assert not attempt.failed
     assert attempt.user == "alice"
+
+
+async def test_leaving_after_an_error_is_a_failed_login(accounts: Accounts) -> None:
+    """A client that has been told why may cancel or hang up; both are to be counted."""
+    attempt = accounts.authentication("SCRAM-SHA-256", tls(accounts), service="smtp", client="")
+    assert await attempt.step(b64("y,,n=alice,r=abc")) == Challenge(b"e=server-does-support-channel-binding")
+    assert attempt.failed
+    assert isinstance(await attempt.step(b"*"), Refused)
 
 
 def test_a_file_of_the_first_version_is_brought_up_to_date(database: Database) -> None:

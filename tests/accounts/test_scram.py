@@ -87,12 +87,10 @@ def run_scramp(name: str, user: str, password: str, channel: Channel, keys: KeyR
     exchange, said = start(name, client.get_client_first(), channel, keys)
     client.set_server_first(said)
     verdict = exchange.step(b64(client.get_client_final()))
+    if isinstance(verdict, Refused):
+        return verdict
     assert isinstance(verdict, Challenge)
-    if verdict.data.startswith(b"e="):
-        with pytest.raises(scramp.ScramException):
-            client.set_server_final(verdict.data.decode())
-    else:
-        client.set_server_final(verdict.data.decode())
+    client.set_server_final(verdict.data.decode())
     end = exchange.step(b"")
     assert isinstance(end, Proven | Refused)
     return end
