@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 
 import mailserver
 from mailserver.config.schema import Config
@@ -61,8 +62,8 @@ def confine(config: Config, config_path: Path) -> Confinement:
 
 def needed(config: Config, config_path: Path) -> Places:
     """The places of one configuration. A reload cannot add to them: a file elsewhere needs a restart."""
-    run = {*_PROGRAMS, *_interpreter(), *map(str, config.confine.read)}
-    read = {*_SYSTEM, *_packages(), *_around(str(config_path))}
+    run = {*_PROGRAMS, *_interpreter(), *map(str, config.confine.read), *_account_programs(config)}
+    read = {*_SYSTEM, *_packages(), *_around(str(config_path)), *_account_files(config)}
     for path in ("/etc/resolv.conf", "/etc/hosts", "/etc/localtime"):  # links, often
         read.update(_around(path))
     tls = config.tls
@@ -104,6 +105,21 @@ def _packages() -> Iterator[str]:
     """Ourselves and what we import; the interpreter's own are in its folders."""
     yield os.path.dirname(os.path.dirname(os.path.abspath(mailserver.__file__)))
     yield from (os.path.abspath(path) for path in sys.path if path and os.path.abspath(path) != "/")
+
+
+def _account_programs(config: Config) -> Iterator[str]:
+    """Folders of the programs that know accounts, and files that their arguments name."""
+    for backend in config.backends.values():
+        for command in (backend.program, backend.exists):
+            yield from (place for path in command if os.path.isabs(path) for place in _around(path))
+
+
+def _account_files(config: Config) -> Iterator[str]:
+    """Files that a database's address names: passfile, sslrootcert and the like."""
+    for backend in config.backends.values():
+        for _, value in parse_qsl(urlsplit(backend.url or "").query):
+            if os.path.isabs(value) and os.path.isfile(value):
+                yield from _around(value)
 
 
 def _around(path: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 import sys
 
-_ROUTES, _ROUTES_V6 = "/proc/net/route", "/proc/net/ipv6_route"
+_ROUTES, _ROUTES_V6 = "/proc/self/net/route", "/proc/self/net/ipv6_route"
 
 
 def default_gateways(v4: str = _ROUTES, v6: str = _ROUTES_V6) -> frozenset[str]:

@@ -51,7 +51,7 @@ def _listening(address: SocketAddress) -> set[str]:
     wanted = {_packed(address.host), _packed("0.0.0.0"), _packed("::")}  # noqa: S104 - compared, not bound
     anything = address.host in ("0.0.0.0", "::")  # noqa: S104 - as above
     found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
         with contextlib.suppress(OSError), open(table, encoding="ascii") as file:
             for line in file.readlines()[1:]:
                 fields = line.split()

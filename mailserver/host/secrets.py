@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from mailserver.config.schema import Config
 
@@ -39,6 +40,8 @@ def exposed(config: Config, config_path: Path) -> list[Exposed]:
     found: list[Exposed] = []
     if config.users:
         found += _shared(str(config_path), "the password hashes in it", server)
+    elif any(urlsplit(backend.url or "").password for backend in config.backends.values()):
+        found += _shared(str(config_path), "the database password in it", server)
     found += _writable(str(config_path), server)
     for key in _keys(config):
         found += _readable_by_all(key, "the TLS key in it")

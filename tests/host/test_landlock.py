@@ -123,3 +123,22 @@ def test_places_follow_links_as_certbot_makes_them(tmp_path):
     assert {str(live), str(archive), str(tmp_path / "conf")} <= set(places.read)
     assert places.write[0] == str(tmp_path / "data")
     assert str(tmp_path) not in places.read
+
+
+def test_programs_and_files_of_account_backends_are_in(tmp_path):
+    (tmp_path / "passwords").write_text("")
+    text = f'''hostname = "mail.example.test"
+[backends.old]
+type = "checkpassword"
+domains = "old.test"
+program = ["{tmp_path}/qmail/checkpassword", "/bin/true"]
+exists = ["/usr/local/bin/has-mailbox"]
+[backends.new]
+type = "postgresql"
+domains = "new.test"
+url = "postgresql://mail@db.test/mail?passfile={tmp_path}/passwords"
+'''
+    places = needed(parse(text, "c.toml", base=tmp_path / "x").config, tmp_path / "conf" / "c.toml")
+    assert {str(tmp_path / "qmail"), "/bin"} <= set(places.run)
+    assert str(tmp_path) in places.read
+    assert str(tmp_path) not in places.run

@@ -77,3 +77,9 @@ def test_files_of_strangers_are_found(site, tmp_path):
     os.chown(tmp_path / "config.toml", 54321, 0)
     (finding,) = site({})
     assert "belongs to 54321" in finding.wrong
+
+
+def test_a_database_password_in_the_configuration_is_a_secret_too(site):
+    backend = '[backends.pg]\ntype = "postgresql"\ndomains = "pg.test"\nurl = "postgresql://mail:geheim@db.test/mail"\n'
+    (finding,) = site({"config.toml": 0o644}, TEXT + backend)
+    assert "database password" in finding.wrong

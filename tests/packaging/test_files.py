@@ -23,6 +23,21 @@ def test_systemd_accepts_the_unit(tmp_path):
     assert not complaints
 
 
+def test_systemd_counts_the_unit_among_the_well_protected():
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", str(UNIT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd cannot judge a file")
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
+
+
+def test_the_unit_lets_the_server_confine_itself():
+    filters = re.findall(r"^SystemCallFilter=(.*)$", UNIT.read_text(), re.MULTILINE)
+    assert "landlock_create_ruleset landlock_add_rule landlock_restrict_self" in filters
+
+
 def test_the_unit_runs_an_ordinary_user_with_one_capability():
     settings = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
     assert settings["User"] == "mailserver"
