@@ -268,8 +268,9 @@ class Database:
 def _prepare(db: sqlite3.Connection, path: str) -> None:
     """Look first (a damaged file stays as it is), then switch to WAL and bring the schema up to date."""
     db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-    application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+    # In this order: another process may be making the tables and our mark, in one transaction.
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
     if tables and application != _APPLICATION_ID:
         raise AccountsUnavailable(f"{path} is an SQLite file of another program; it was left as it is")
     if version > len(MIGRATIONS):
@@ -329,9 +330,19 @@ def _uri(path: str) -> str:
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
+# The disk is full, the file is locked …: nothing is wrong with what is in it.
+_NOT_THE_FILE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM,
+    }
+)  # fmt: skip
+
+
 def _explain(path: str, error: Exception) -> str:
     text = str(error)
-    if isinstance(error, OSError) or "locked" in text or "unable to open" in text:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    if isinstance(error, OSError) or code in _NOT_THE_FILE:
         return f"{path} cannot be used: {text}"
     return (
         f"{path} is damaged ({text}); it was left as it is: restore a copy, or move it away to start afresh"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 import stat
 import threading
@@ -115,3 +116,19 @@ def test_two_processes_may_make_it_at_once(file: Path) -> None:
         thread.join()
     assert failures == []
     assert len(Database(str(file)).domains()) == 8
+
+
+def test_a_full_disk_is_not_called_damage(file: Path) -> None:
+    database = Database(str(file))
+    database.add_domain("example.test", 1.0)
+    database.close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    database = Database(str(file))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))  # writes fail from here on, as on a full disk
+    try:
+        with pytest.raises(AccountsUnavailable, match="cannot be used"):
+            database.add_domain("second.test", 2.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        database.close()
+    assert [domain[0] for domain in Database(str(file)).domains()] == ["example.test"]
