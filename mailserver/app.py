@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mailserver import __version__, events
 from mailserver.accounts.accounts import Accounts
@@ -34,7 +34,7 @@ from mailserver.host import limits, notify
 from mailserver.host.disk import DiskWatch
 from mailserver.host.lock import DirectoryInUseError
 from mailserver.host.privileges import PrivilegeError
-from mailserver.host.tls import ServerContext, TlsError
+from mailserver.host.tls import ServerContext, TlsError, server_context
 from mailserver.listeners import Listeners
 from mailserver.message.address import AddressError, parse
 from mailserver.message.envelope import Route
@@ -58,6 +58,8 @@ STOPPERS = (PrivilegeError, DirectoryInUseError, TlsError, AccountsError, Accoun
 BLOCKING_THREADS = 8  # file reads, scans, look-ups; the commit thread and the log's are their own
 HASHING_THREADS = 2  # password hashes: a login storm costs latency of logins, never of mail
 
+_T = TypeVar("_T")
+
 
 class App:
     """Everything that lives as long as the process."""
@@ -70,6 +72,7 @@ class App:
         self.log = Log(self.config.log, self.data_dir)
         self.counters = Counters()
         self.stopping = asyncio.Event()
+        self.reloading = asyncio.Lock()
         self.relay_table = RelayTable.compile(loaded.relay_rules())
         self.open_files = limits.raise_nofile()
 
@@ -259,17 +262,23 @@ First account: {address}   password: {password}   (shown once)
             await self._reload({})
         except (ConfigError, *STOPPERS) as error:
             self.emit(events.Problem("reload", f"nothing changed: {error}"))
+        except Exception as error:  # nobody awaits us: what escaped would be lost
+            self._bug("reload")(error)
 
     async def _reload(self, _arguments: dict[str, Any]) -> str:
         """All of the new configuration or nothing: what can fail is done before anything is swapped."""
-        notify.reloading()
-        try:
-            loaded = await asyncio.get_running_loop().run_in_executor(self.blocking, load, self.config_path)
-            said = await self._apply(loaded)
-        finally:
-            notify.ready()
-        self.emit(events.Notice("reload", said))
-        return said
+        async with self.reloading:  # one after the other, or an older file could win
+            notify.reloading()
+            try:
+                loaded = await self._in_thread(load, self.config_path)
+                said = await self._apply(loaded)
+            finally:
+                notify.ready()
+            self.emit(events.Notice("reload", said))
+            return said
+
+    async def _in_thread(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self.blocking, function, *arguments)
 
     async def _apply(self, loaded: Loaded) -> str:
         config = loaded.config
@@ -283,12 +292,15 @@ First account: {address}   password: {password}   (shown once)
         relay_table = RelayTable.compile(loaded.relay_rules())
         change = self.listeners.prepare(config)
         try:
-            await self.accounts.refresh(config)
+            # Tried on a context nobody uses; it also makes the pair where a certificate was taken out.
+            await self._in_thread(server_context, config.tls, self.data_dir, config.hostname)
             self.log.reopen(config.log)
-            self.tls.refresh(config.tls, self.data_dir)
+            await self.accounts.refresh(config)
         except Exception:
+            self.log.reopen(self.config.log)
             change.abandon()
             raise
+        self.tls.refresh(config.tls, self.data_dir)
         self.config, self.relay_table = config, relay_table
         self.disk.reserve = config.limits.disk_reserve
         for service in self.services.values():

@@ -28,7 +28,7 @@ def explained(error: Exception) -> int | None:
             print(escaped(str(fault)), file=sys.stderr)
         return 2
     if isinstance(error, ServerDown):
-        print("mailserver: the server is not running", file=sys.stderr)
+        print(f"mailserver: the server is not running ({escaped(str(error))})", file=sys.stderr)
         return 1
     if isinstance(error, (AccountsError, AccountsUnavailable, CommandFailed, OSError)):
         for line in str(error).splitlines():

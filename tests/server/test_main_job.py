@@ -158,3 +158,20 @@ def test_root_needs_a_user_to_become_before_it_faces_the_network(server_factory:
         pytest.skip("only root can show that root is refused")
     with pytest.raises(AssertionError, match="run_as"):
         server_factory(base='data_dir = "data"\n[smtp]\nlisten = ["0.0.0.0:0"]\n')
+
+
+def test_a_reload_that_fails_changes_nothing_and_says_so(server: Any) -> None:
+    text = server.config_file.read_text()
+    pem = server.folder / "broken.pem"
+    pem.write_text("nonsense")
+    more = f'\n[users."carol@example.test"]\npassword = "{{PLAIN}}x"\n[tls]\ncertificate = "{pem}"\nkey = "{pem}"\n'
+    server.config_file.write_text(
+        text.replace('format = "json"', 'format = "text"\ntarget = "new.log"') + more
+    )
+    answer = server.run("reload")
+    assert (answer.returncode, "broken.pem" in answer.stderr) == (1, True)
+    assert "carol" not in server.run("user", "list").stdout
+    assert not (server.folder / "data" / "new.log").exists()
+    server.config_file.write_text(text + more.partition("[tls]")[0])
+    assert server.run("reload").returncode == 0
+    assert "carol" in server.run("user", "list").stdout
