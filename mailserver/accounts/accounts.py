@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
@@ -31,7 +31,6 @@ from mailserver.routing.directory import Directory
 from mailserver.routing.resolve import Resolution
 
 _T = TypeVar("_T")
-_NOTHING: Mapping[str, bytes] = {}
 
 
 class Accounts:
@@ -83,15 +82,13 @@ class Accounts:
         """One attempt with any mechanism that ``sasl.offered(channel)`` lists; raises UnknownMechanism."""
         return Authentication(self.gate, mechanism, channel, service=service, client=client)
 
-    def channel(
-        self, *, safe: bool, bindings: Mapping[str, bytes] = _NOTHING, identities: tuple[str, ...] = ()
-    ) -> Channel:
-        """What the mechanisms must know of a connection; see Channel."""
+    def channel(self, *, safe: bool, end_point: bytes = b"", identities: tuple[str, ...] = ()) -> Channel:
+        """What the mechanisms must know of a connection. ``safe``: a password may travel; ``end_point``: the
+        tls-server-end-point of the certificate it was shown (RFC 5929), empty without; ``identities``:
+        addresses in the client's verified certificate."""
         settings = self._config.accounts
-        return Channel(
-            safe, bindings if settings.channel_binding else _NOTHING, identities,
-            scram=self.offers_scram, bearer=self._bearer,
-        )  # fmt: skip
+        bindings = {"tls-server-end-point": end_point} if end_point and settings.channel_binding else {}
+        return Channel(safe, bindings, identities, scram=self.offers_scram, bearer=self._bearer)
 
     @property
     def offers_scram(self) -> bool:

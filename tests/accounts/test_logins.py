@@ -22,7 +22,7 @@ from mailserver.accounts.sasl import Channel, offered
 from mailserver.accounts.steps import Challenge, Refused, SaslError
 from mailserver.config.schema import Config
 
-BINDINGS = {"tls-server-end-point": b"\x17" * 32}
+END_POINT = b"\x17" * 32
 CONFIG = Config.model_validate(
     {
         "hostname": "mail.example.test",
@@ -71,7 +71,7 @@ def b64(data: bytes | str) -> bytes:
 
 
 def tls(accounts: Accounts, **more: object) -> Channel:
-    return accounts.channel(safe=True, bindings=BINDINGS, **more)  # type: ignore[arg-type]  # only identities
+    return accounts.channel(safe=True, end_point=END_POINT, **more)  # type: ignore[arg-type]  # only identities
 
 
 async def log_in(
@@ -80,7 +80,7 @@ async def log_in(
     """A SCRAM login by an independent client."""
     channel = tls(accounts) if mechanism.endswith("PLUS") else accounts.channel(safe=False)
     attempt = accounts.authentication(mechanism, channel, service=service, client="192.0.2.7")
-    binding = ("tls-server-end-point", BINDINGS["tls-server-end-point"]) if channel.bindings else None
+    binding = ("tls-server-end-point", END_POINT) if channel.bindings else None
     client = scramp.ScramClient([mechanism], user, password, channel_binding=binding)
     said = await attempt.step(b64(client.get_client_first()))
     assert isinstance(said, Challenge)
