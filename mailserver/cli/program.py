@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mailserver.cli import alias, config, domain, explain, maildirmake, queue, sendmail, server, user
+from mailserver.cli import alias, config, domain, explain, guard, maildirmake, queue, sendmail, server, user
 
 EPILOGUE = """\b
 First steps:
@@ -28,6 +28,7 @@ app.add_typer(user.app, name="user")
 app.add_typer(domain.app, name="domain")
 app.add_typer(alias.app, name="alias")
 app.add_typer(queue.app, name="queue")
+app.add_typer(guard.app, name="guard")
 app.add_typer(config.app, name="config")
 explain.register(app)
 maildirmake.register(app)

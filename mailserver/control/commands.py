@@ -76,6 +76,12 @@ class QueueId(Arguments, frozen=True):
     id: str
 
 
+class GuardClear(Arguments, frozen=True):
+    """``what``: an address or an account; None: everything."""
+
+    what: str | None = None
+
+
 class Explain(Arguments, frozen=True):
     """The arguments of policy.explain.explain. ``sender`` "": the null sender. ``client``: an IP address."""
 
@@ -110,6 +116,8 @@ COMMANDS: Mapping[str, type[Arguments]] = MappingProxyType(
         "queue.hold": QueueIds,
         "queue.release": QueueIds,
         "queue.remove": QueueIds,
+        "guard.list": Arguments,  # policy.guard.Slowed objects
+        "guard.clear": GuardClear,  # {"count"}
         "explain": Explain,  # policy.explain.Explanation
     }
 )
