@@ -3,7 +3,7 @@ hold.
 
 Content without bare CR, LF or NUL is text already and stays as it is. Otherwise the MIME parts that are not
 text become base64; everything else keeps its octets. Whole parts are cut out, never lines, and there are
-bounds for what a hostile message could make expensive. Blocking, for a thread; about four times the message
+bounds for what a hostile message could make expensive. Blocking, for a thread; some three times the message
 in memory.
 """
 
@@ -20,6 +20,7 @@ DEPTH_MAX = 30  # parts within parts
 HEADER_MAX = 65_536  # octets of one part's header
 TYPE_MAX = 1_000  # octets of a Content-Type; reading its parameters takes quadratic time
 _BOUNDARY_MAX = 200  # octets; RFC 2046 5.1.1 allows 70
+_SLICE = 57 * 4096  # octets encoded at once, whole lines of base64
 _ENCODED = frozenset({"base64", "quoted-printable", "x-uuencode", "uuencode", "x-uue", "uue"})
 _MESSAGES = frozenset({"message/rfc822", "message/global"})  # may not be encoded themselves, RFC 2046 5.2.1
 _ENCODING = re.compile(
@@ -32,17 +33,15 @@ _HEADERS = BytesHeaderParser()
 
 def to_text(raw: bytes) -> bytes | None:
     """Content as received (CRLF) → stored form (LF). None: it cannot be converted."""
-    text = raw.replace(b"\r\n", b"\n")
-    if _is_text(text, len(raw) - len(text)):
-        return _ended(text)
-    del text
+    if _is_text(raw, 0, len(raw)):
+        return _ended(raw.replace(b"\r\n", b"\n"))
     conversion = _Conversion(raw)
     try:
         conversion.entity(0, len(raw), 0)
     except (ValueError, LookupError, TypeError, AttributeError, MessageError):
         return None  # too complex, or what the email package raises on headers it was not made for
     converted = b"".join(conversion.out)
-    return _ended(converted) if _is_text(converted, converted.count(b"\n")) else None
+    return None if b"\r" in converted or b"\0" in converted else _ended(converted)
 
 
 class _Conversion:
@@ -66,9 +65,11 @@ class _Conversion:
         composite = encoding not in _ENCODED and (
             boundary is not None or fields.get_content_type() in _MESSAGES
         )
-        if not composite and encoding not in _ENCODED and not self._holds_text(body, end):
+        if not composite and encoding not in _ENCODED and not _is_text(self._raw, body, end):
             self._copy(_ENCODING.sub(b"", header[:-2]) + _BASE64 + header[-2:])
-            self.out.append(encodebytes(self._raw[body:end])[:-1])
+            for position in range(body, end, _SLICE):
+                self.out.append(encodebytes(self._raw[position : min(position + _SLICE, end)]))
+            self.out[-1] = self.out[-1][:-1]  # the last line end belongs to the delimiter
             return
         self._copy(_ENCODING.sub(_EIGHT_BIT, header) if encoding == "binary" else header)
         if not composite:
@@ -88,11 +89,6 @@ class _Conversion:
         if end - start > HEADER_MAX:
             raise ValueError("header too large")
         return end
-
-    def _holds_text(self, start: int, end: int) -> bool:
-        octets = self._raw[start:end]
-        text = octets.replace(b"\r\n", b"\n")
-        return _is_text(text, len(octets) - len(text))
 
     def _copy(self, octets: bytes) -> None:
         self.out.append(octets.replace(b"\r\n", b"\n"))
@@ -133,8 +129,10 @@ def _boundary(fields: Message) -> bytes | None:
     return boundary if 0 < len(boundary) <= _BOUNDARY_MAX else None
 
 
-def _is_text(text: bytes, line_ends: int) -> bool:
-    return text.count(b"\n") == line_ends and b"\r" not in text and b"\0" not in text
+def _is_text(raw: bytes, start: int, end: int) -> bool:
+    line_ends = raw.count(b"\r\n", start, end)
+    alone = raw.count(b"\n", start, end) != line_ends or raw.count(b"\r", start, end) != line_ends
+    return not alone and raw.find(b"\0", start, end) < 0
 
 
 def _ended(text: bytes) -> bytes:

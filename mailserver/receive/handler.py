@@ -21,7 +21,7 @@ from mailserver.message.body import Body
 from mailserver.message.envelope import Envelope, Local, Recipient
 from mailserver.policy.admission import Permit, recipient
 from mailserver.receive.binary import to_text
-from mailserver.receive.collector import Collector
+from mailserver.receive.collector import HEADER_MAX, Collector
 from mailserver.receive.parameters import Rcpt
 from mailserver.receive.session import ClientSession, Transaction
 from mailserver.receive.spill import MEMORY_MAX, SpillFile
@@ -266,7 +266,8 @@ class Handler:
         if text is None:
             return reply.CANNOT_CONVERT
         head, lines = transfer.head, text.count(b"\n") + transfer.head.count(b"\n")
-        if refusal := self.loop_refusal(transfer.message, text[: max(0, text.find(b"\n\n"))]):
+        end = 0 if text.startswith(b"\n") else text.find(b"\n\n", 0, HEADER_MAX)
+        if refusal := self.loop_refusal(transfer.message, text[: end if end >= 0 else HEADER_MAX]):
             return refusal
         size, eight_bit = len(head) + len(text), not text.isascii()
         if len(text) <= MEMORY_MAX:

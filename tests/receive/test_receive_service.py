@@ -348,6 +348,15 @@ async def test_binary_content_becomes_text(tmp_path: Path) -> None:
     await desk.close()
 
 
+async def test_a_loop_is_seen_in_binary_mail_that_is_all_header(tmp_path: Path) -> None:
+    content = b"Delivered-To: alice@example.test\r\n"
+    desk = await Desk(tmp_path).open()
+    envelope = ENVELOPE.replace(b"b.test>\r\n", b"b.test> BODY=BINARYMIME\r\n", 1)
+    said = HELLO + envelope + b"BDAT %d LAST\r\n" % len(content) + content + b"QUIT\r\n"
+    assert codes(await desk.talk(said))[-2:] == ["554 5.4.6", "221 2.0.0"]
+    await desk.close()
+
+
 async def test_text_sent_as_binary_is_stored_as_it_is(tmp_path: Path) -> None:
     desk = await Desk(tmp_path).open()
     envelope = ENVELOPE.replace(b"b.test>\r\n", b"b.test> BODY=BINARYMIME\r\n", 1)
