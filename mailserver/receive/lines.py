@@ -36,6 +36,8 @@ def understand(line: bytes) -> Line:
     verb = verb.upper()
     fault = _fault(line, verb)
     if fault is not None:
+        if verb.startswith("BDAT"):  # what follows may be content, so it must not be read as commands
+            fault = fault._replace(close=True)
         return Line("", "", "", fault)
     return Line(verb, argument, text[:-1])
 

@@ -50,6 +50,19 @@ async def test_bare_line_ends_anywhere_refuse_the_message_after_its_end(
     assert not desk.queue.messages
 
 
+@pytest.mark.parametrize(
+    "line", [b"BDAT 6\tLAST\r\n", b"BDAT 6\r LAST\r\n", b"bdat " + b"0" * 600 + b"6\r\n"]
+)
+async def test_a_chunk_whose_command_cannot_be_read_is_never_taken_for_commands(
+    line: bytes, tmp_path: Path
+) -> None:
+    desk = Desk(tmp_path)  # RFC 3030 2: the content follows the command at once
+    answer, tape = await feed(desk.service, [START[:-6], line + b"NOOP\r\n"])
+    assert answer.split(b"\r\n")[4:-1][0].startswith(b"500")
+    assert answer.count(b"\r\n") == 5
+    assert tape.closed
+
+
 PIECES = st.lists(
     st.one_of(
         st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"..", b"a", b"\r\n.\r", b"\0", b"\xe9"]),
