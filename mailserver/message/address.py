@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NamedTuple
 
 import idna
@@ -25,7 +26,7 @@ _QUOTED = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _PLAIN = re.compile(rf"({_ATEXT}(?:\.{_ATEXT})*)@({_LABEL}(?:\.{_LABEL})*)\Z")
-_LITERAL = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|IPv6:[0-9A-Fa-f:.]+)\]\Z")
+_LITERAL = re.compile(r"\[(?:(?P<v4>[0-9.]{7,15})|IPv6:(?P<v6>[0-9A-Fa-f:.]{2,45}))\]\Z", re.IGNORECASE)
 
 
 class AddressError(ValueError):
@@ -94,8 +95,8 @@ def unquote(local: str) -> str:
 @lru_cache(maxsize=4096)
 def normalise_domain(domain: str) -> str:
     """Domain name or address literal → lower case A-labels. Raises AddressError."""
-    if _LITERAL.match(domain):
-        return domain.lower().replace("[ipv6:", "[IPv6:")
+    if match := _LITERAL.match(domain):
+        return _literal(match)
     if not domain.isascii():
         try:
             domain = idna.encode(domain, uts46=True).decode()
@@ -104,3 +105,14 @@ def normalise_domain(domain: str) -> str:
     if len(domain) > DOMAIN_MAX or not _DOMAIN.match(domain):
         raise AddressError("malformed domain")
     return domain.lower()
+
+
+def _literal(match: re.Match[str]) -> str:
+    """Address literal (RFC 5321 4.1.3); the address is checked, not only its characters."""
+    try:
+        if match["v4"]:
+            return f"[{IPv4Address(match['v4'])}]"
+        IPv6Address(match["v6"])
+    except AddressValueError:
+        raise AddressError("malformed address literal") from None
+    return f"[IPv6:{match['v6'].lower()}]"

@@ -35,6 +35,7 @@ def test_one_mailbox_has_one_key(text: str, key: str) -> None:
         "a(comment)@example.test", "=?utf-8?q?x?= @example.test", "alice@example.test\r\nRCPT", "alice@[1.2.3]",
         "a\x00b@example.test", '"a\x00b"@example.test', '"unclosed@example.test', "x" * 65 + "@example.test",
         "alice@" + "d" * 64 + ".test", "alice@" + "a." * 130 + "test", "a\u0085b@example.test",
+        "a@[256.0.0.1]", "a@[\u0661.2.3.4]", "a@[1.2.3.4.5]", "a@[IPv6:::::]", "a@[IPv6:1.2.3.4]", "a@[::1]",
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(text: str) -> None:
