@@ -139,7 +139,6 @@ class Session(asyncio.Protocol):
     # ---- answering -----------------------------------------------------------------------------------------
     def _advance(self, out: list[bytes]) -> None:
         """Answer what can be answered now; ``out`` holds what must be written first."""
-        self.active = self.service.now()
         try:
             self._answer(out)
         except Exception:  # a bug ends its session, never the server

@@ -157,6 +157,17 @@ async def test_autologout_deletes_nothing(post: Post) -> None:
     assert len(post.files()) == 2
 
 
+async def test_octets_without_a_command_do_not_keep_a_session(post: Post) -> None:
+    await post.start(limits={"idle_timeout": "60s"})
+    client = await post.connect()
+    (session,) = post.service._sessions
+    post.clock += 59.0  # RFC 1939 3: the receipt of a *command* resets the timer
+    client.writer.write(b"N")
+    await post.until(lambda: session.bytes_in == 1)
+    post.service.sweep(post.clock + 1.0)
+    assert await client.rest() == b""
+
+
 async def test_a_client_that_does_not_read_is_timed_out(post: Post) -> None:
     await post.start()
     await post.put(b"a: b\n\n" + b"x" * 30_000_000)
