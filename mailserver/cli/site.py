@@ -91,7 +91,11 @@ def with_accounts(config: Config, function: Any) -> Any:
     database = database_of(config)
 
     async def main(executor: ThreadPoolExecutor) -> Any:
-        return await function(Accounts(config, database, executor=executor, now=time.time))
+        accounts = Accounts(config, database, executor=executor, now=time.time)
+        try:
+            return await function(accounts)
+        finally:
+            accounts.close()
 
     try:
         with ThreadPoolExecutor(1) as executor:
