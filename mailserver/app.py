@@ -31,6 +31,7 @@ from mailserver.deliver.remote import RemoteDelivery
 from mailserver.dns.resolver import Resolver
 from mailserver.dns.sender import sender_domain
 from mailserver.host import limits, notify
+from mailserver.host.descriptors import DescriptorWatch
 from mailserver.host.disk import DiskWatch
 from mailserver.host.lock import DirectoryInUseError
 from mailserver.host.privileges import PrivilegeError
@@ -74,7 +75,7 @@ class App:
         self.stopping = asyncio.Event()
         self.reloading = asyncio.Lock()
         self.relay_table = RelayTable.compile(loaded.relay_rules())
-        self.open_files = limits.raise_nofile()
+        self.descriptors = DescriptorWatch(limits.raise_nofile().now, self.emit)
 
     def emit(self, event: events.Event) -> None:
         """The one stream of events and its readers."""
@@ -134,14 +135,15 @@ class App:
             name, config=self.config, relay=lambda: self.relay_table,
             directory=lambda: self.accounts.directory,
             accept=self.queue.accept, new_id=self.queue.new_id, login=self.accounts.login,
-            storage_ok=self.disk.check, sender_domain_ok=self._sender_domain, tls=self.tls, emit=self.emit,
-            now=time.time, loop=loop, executor=self.blocking,
+            storage_ok=self._storage_ok, sender_domain_ok=self._sender_domain, tls=self.tls, emit=self.emit,
+            now=time.time, loop=loop, executor=self.blocking, room=self.descriptors.for_sessions,
         )  # fmt: skip
 
     def _pop3(self, loop: asyncio.AbstractEventLoop) -> Pop3Service:
         return Pop3Service(
             config=self.config, mailboxes=self.mailboxes, login=self.accounts.login, tls=self.tls,
             emit=self.emit, loop=loop, executor=self.blocking, relay=lambda: self.relay_table,
+            room=self.descriptors.for_mailboxes,
         )  # fmt: skip
 
     async def _start(self) -> None:
@@ -214,6 +216,9 @@ First account: {address}   password: {password}   (shown once)
     def _bug(self, component: str) -> Callable[[BaseException], None]:
         return lambda error: self.emit(events.problem(component, error))
 
+    def _storage_ok(self) -> bool:
+        return self.disk.check() and self.descriptors.for_messages()
+
     async def _sender_domain(self, domain: str) -> bool | None:
         return (await sender_domain(self.resolver, domain)).exists
 
@@ -243,7 +248,7 @@ First account: {address}   password: {password}   (shown once)
             "configuration": str(self.config_path), "listeners": self.listeners.shown(),
             "queue": self.queue.status(), "mailboxes": self.mailboxes.status(), "disk_ok": self.disk.check(),
             "services": {name: service.status() for name, service in self.services.items()},
-            "open_files_limit": self.open_files.now, "counters": self.counters.snapshot(),
+            "open_files_limit": self.descriptors.limit, "counters": self.counters.snapshot(),
         }  # fmt: skip
 
     async def _health(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:

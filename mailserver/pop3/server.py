@@ -37,7 +37,8 @@ class Pop3Service:
 
     ``now`` gives seconds on a clock that may only go forward (``loop.time`` where it is not given).
     ``relay``: rules whose verdict ``reject`` bars POP3 as well. ``login_delay``: seconds the first failed
-    login of a connection is held back, doubled with each further one.
+    login of a connection is held back, doubled with each further one. ``room``: whether one more client can
+    be borne.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Pop3Service:
         now: Callable[[], float] | None = None,
         relay: Callable[[], RelayTable] | None = None,
         login_delay: float = 1.0,
+        room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.config = config
         self.mailboxes = mailboxes
@@ -71,6 +73,7 @@ class Pop3Service:
         self._sessions: set[Session] = set()
         self._per_client: dict[str, int] = {}
         self._tasks: set[asyncio.Task[bytes]] = set()
+        self._room = room
         self.servers: list[asyncio.Server] = []
         self._clock: asyncio.TimerHandle | None = None
         self._draining = False
@@ -181,7 +184,8 @@ class Pop3Service:
         if self._draining:
             self._turn_away(session, SHUTTING_DOWN, verdict)
             return None
-        if len(self._sessions) >= limits.connections or here >= limits.connections_per_address:
+        crowded = len(self._sessions) >= limits.connections or here >= limits.connections_per_address
+        if crowded or not self._room():
             self._turn_away(session, TOO_MANY, verdict)
             return None
         self._per_client[client] = here + 1

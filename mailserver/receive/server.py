@@ -62,6 +62,7 @@ class SmtpService:
     ``executor`` runs file writes of large messages (None: the loop's default); ``now`` is Unix time.
     ``login`` gives the mailbox key or None and may raise AccountsUnavailable. ``sender_domain_ok``: True,
     False (no such domain) or None (cannot be known now). ``tls`` None: STARTTLS is not offered.
+    ``room``: whether one more client can be borne.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class SmtpService:
         now: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
         executor: Executor | None = None,
+        room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name, self.config, self.limits = name, config, config.limits
         self.accept, self.login, self.tls = accept, login, tls
@@ -93,6 +95,7 @@ class SmtpService:
         self.new_listener: Callable[[], Wire] = functools.partial(
             LmtpListener if self.is_lmtp else SmtpListener, self
         )
+        self._room = room
         self.servers: list[asyncio.Server] = []
         self._sessions: set[Wire] = set()
         self._per_address: dict[str, int] = {}
@@ -213,7 +216,7 @@ class SmtpService:
             return reply.SHUTTING_DOWN
         if verdict.action == "reject":
             return reply.NOT_WELCOME
-        if len(self._sessions) >= self.limits.connections:
+        if len(self._sessions) >= self.limits.connections or not self._room():
             return reply.TOO_MANY_CONNECTIONS
         if self._per_address.get(client, 0) >= self.limits.connections_per_address:
             return reply.TOO_MANY_FROM_YOU
