@@ -28,7 +28,7 @@ def test_no_password_reaches_the_log(server):
             user, password, b"AUTH LOGIN " + user, encoded, b"AUTH PLAIN " + plain,
         )  # fmt: skip
         lines(
-            server.ports["pop3"], b"PASS " + password, b"USER alice@example.test", b"PASS " + password + b" " + password,
+            server.ports["pop3"], b"PASS " + password, b"USER alice@example.test", b"PASS " + 2 * (password + b" "),
             b"AUTH PLAIN " + password + b" " + password, b"APOP alice " + password, b"AUTH PLAIN " + plain,
         )  # fmt: skip
     assert server.stop() == 0
