@@ -8,7 +8,7 @@ all):
     S1     +  -  -   being written, or abandoned    unlinks T: nobody was told
     S2     ?  +  -   ours, not tried yet            unlinks T; all recipients pending, due now
     S3     ?  +  +   ours, tried                    unlinks T; goes on as P says
-    S4     ?  -  +   settled, half removed          unlinks P
+    S4     ?  -  +   settled, half removed          unlinks P if it is one, else S5
     S5     anything unreadable                      moves it to quarantine/, says so, goes on
 
     S0 → S1   open O_CREAT (or O_TMPFILE), write    content, then envelope, then the trailer
@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
@@ -48,6 +49,7 @@ __all__ = ["Loaded", "Spool", "SpoolDamaged", "checksum"]
 WHOLE = 1 << 16  # octets: files up to this size are read and checked whole by load()
 _TAIL = 1 << 13  # octets of a larger file that are read first
 _CHUNK = 1 << 20
+_PROGRESS_MAX = 1 << 26  # octets
 _OURS = {
     errno.EMFILE,
     errno.ENFILE,
@@ -142,8 +144,10 @@ class Spool:
         if not read_only:
             for path in (self._tmp, self._messages, f"{self.root}/quarantine"):
                 durable.make_directory(path)
-            for name in os.listdir(self._tmp):
-                durable.discard(f"{self._tmp}/{name}")
+            with os.scandir(self._tmp) as entries:
+                abandoned = [entry.path for entry in entries if not entry.is_dir(follow_symlinks=False)]
+            for path in abandoned:
+                durable.discard(path)
         names, states = self._list()
         self._unchecked = []
         for name in names:
@@ -160,7 +164,8 @@ class Spool:
                 yield loaded
         if not read_only:
             for name in states.difference(names):
-                durable.discard(f"{self._messages}/{name}.state")
+                if self._load_progress(name, read_only) is not None:  # else it is none of ours, and set aside
+                    durable.discard(f"{self._messages}/{name}.state")
 
     def scrub(self) -> list[str]:
         """Read the content of what was too large for load(). The ids that went to quarantine."""
@@ -234,8 +239,7 @@ class Spool:
 
     def _load_progress(self, id: str, read_only: bool) -> form.Progress | None:
         try:
-            with open(self.path(id) + ".state", "rb", buffering=0) as file:
-                return form.read_progress(file.read())
+            return form.read_progress(_read_progress(self.path(id) + ".state"))
         except FileNotFoundError:
             return None
         except (SpoolDamaged, OSError) as error:
@@ -257,6 +261,20 @@ def checksum(path: str, length: int) -> int:
     for piece in Content(path, 0, length).chunks(_CHUNK):
         crc = crc32(piece, crc)
     return crc
+
+
+def _read_progress(path: str) -> bytes:
+    """The whole file; one that cannot be a progress file is not waited for and not read."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise SpoolDamaged("no file")
+        if status.st_size > _PROGRESS_MAX:
+            raise SpoolDamaged("too large for a progress file")
+        return os.read(fd, status.st_size)
+    finally:
+        os.close(fd)
 
 
 def _read_end(path: str, whole: int) -> tuple[bytes, int]:

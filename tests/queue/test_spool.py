@@ -107,7 +107,7 @@ def test_start_up_brings_the_disk_into_a_legal_state(office: Office, read_only: 
     office.write(office.spool.progress(envelope("tried"), attempts=3, due=2e9, held=False))
     msg = office.root / "msg"
     (office.root / "tmp" / "half").write_bytes(b"x")
-    (msg / "orphan.state").write_bytes(b"x")
+    (msg / "orphan.state").write_bytes((msg / "tried.state").read_bytes())
     (msg / "tried.state").write_bytes((msg / "tried.state").read_bytes()[:-5])
     (msg / "bad.state").write_bytes(b"x")
     (msg / "bad").write_bytes(b"nonsense")
@@ -137,6 +137,25 @@ def test_start_up_brings_the_disk_into_a_legal_state(office: Office, read_only: 
     assert {os.path.basename(path) for path in told} == set(aside)
     assert all(event.reason and os.path.exists(event.moved_to) for event in told.values())
     assert set(office.load()) == {"good", "tried"}
+
+
+def test_what_is_no_file_of_ours_neither_stops_the_start_nor_is_deleted(office: Office) -> None:
+    for id in ("A1", "A2", "A3"):
+        office.write(office.spool.new_file(envelope(id), (TEXT,)))
+    messages = office.root / "msg"
+    (messages / "B1.state").mkdir()
+    (messages / "B2.state").symlink_to("/etc/hostname")
+    (messages / "B3.state").write_text("an administrator's notes")
+    (messages / "A1.state").mkdir()
+    os.mkfifo(messages / "A2.state")
+    with (messages / "A3.state").open("wb") as file:
+        file.truncate(1 << 40)  # sparse
+    (office.root / "tmp" / "folder").mkdir()
+    assert office.load().keys() == {"A1", "A2", "A3"}
+    assert sorted(p.name for p in messages.iterdir()) == ["A1", "A2", "A3"]
+    set_aside = {p.name for p in (office.root / "quarantine").iterdir()}
+    assert set_aside == {f"{id}.state" for id in ("A1", "A2", "A3", "B1", "B2", "B3")}
+    assert {Path(e.path).name for e in office.events if isinstance(e, Quarantined)} == set_aside
 
 
 def test_damage_in_large_content_is_found_by_scrub_and_before_sending(office: Office) -> None:
