@@ -84,6 +84,7 @@ def compose(
             _field("Message-ID", f"<{id}.{kind}@{hostname}>"),
             "Auto-Submitted: auto-replied\n",
             "MIME-Version: 1.0\n",
+            "" if all(map(bytes.isascii, parts)) else "Content-Transfer-Encoding: 8bit\n",  # RFC 2045 6.4
             f'Content-Type: multipart/report; report-type=delivery-status;\n\tboundary="{boundary}"\n',
             "\nThis is a delivery status notification in MIME format (RFC 3464).\n",
         )
@@ -167,12 +168,14 @@ def _status_part(
             address_type, _, address = recipient.orcpt.partition(";")
             if not address:
                 address_type, address = "rfc822", recipient.orcpt
+            if address_type.lower() != "utf-8":
+                address = decode_xtext(address)
             fields.append(_field("Original-Recipient", _typed(address, address_type)))
         fields.append(_field("Final-Recipient", _typed(recipient.address, "rfc822")))
         fields.append(_field("Action", _action(recipient, kind)))
         fields.append(_field("Status", _status(outcome, kind)))
         if outcome.remote:
-            fields.append(_field("Remote-MTA", f"dns; {_ascii(outcome.remote).partition(' ')[0]}"))
+            fields.append(_field("Remote-MTA", f"dns; {_mta(_ascii(outcome.remote))}"))
         if reply := _ascii(outcome.reply, _DIAGNOSTIC_MAX):
             smtp = outcome.remote and _SMTP_REPLY.match(reply)
             fields.append(_field("Diagnostic-Code", f"{'smtp' if smtp else 'x-mailserver'}; {reply}"))
@@ -181,6 +184,14 @@ def _status_part(
         if kind == "delay" and until is not None:
             fields.append(_field("Will-Retry-Until", formatdate(until, localtime=True)))
     return "".join(fields).encode()
+
+
+def _mta(remote: str) -> str:
+    """``mx.example.org[192.0.2.1]:25`` → a domain name, or an address literal (RFC 3464 2.1.2)."""
+    name, _, rest = remote.partition(" ")[0].partition("[")
+    if name and name != rest.partition("]")[0]:
+        return name
+    return f"[IPv6:{name}]" if ":" in name else f"[{name}]"
 
 
 def _action(recipient: Recipient, kind: Kind) -> str:

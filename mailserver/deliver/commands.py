@@ -37,19 +37,15 @@ def rcpt(recipient: Recipient, offered: Extensions) -> bytes:
     if recipient.notify:
         line += f" NOTIFY={','.join(recipient.notify)}"
     if recipient.orcpt:
-        kind, _, address = recipient.orcpt.partition(";")
-        line += f" ORCPT={kind};{xtext(address)}"
+        line += f" ORCPT={seven_bit(recipient.orcpt)}"
     return _line(line)
 
 
-def xtext(text: str) -> str:
-    """RFC 3461 4: printable ASCII but "+" and "="; beyond ASCII the \\x{…} form of RFC 6533 3."""
-    if text.isascii() and text.isprintable() and not {"+", "=", " "} & set(text):
-        return text
-    return "".join(
-        f"\\x{{{ord(c):X}}}" if ord(c) > 127 else c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}"
-        for c in text
-    )
+def seven_bit(orcpt: str) -> str:
+    """It is encoded already, as it came; only what stands there in UTF-8 takes the \\x{…} form (RFC 6533 3)."""
+    if orcpt.isascii():
+        return orcpt
+    return "".join(c if c.isascii() else f"\\x{{{ord(c):X}}}" for c in orcpt)
 
 
 def _line(text: str) -> bytes:

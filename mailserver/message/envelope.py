@@ -38,7 +38,7 @@ class Recipient(msgspec.Struct):
     address: str  # final address, wire form
     route: Route
     orcpt: str | None = (
-        None  # ORCPT as received ("rfc822;…", decoded xtext), or made from the address given at RCPT
+        None  # ORCPT as received ("rfc822;…", xtext), or made so from the address given at RCPT
     )
     notify: tuple[
         str, ...

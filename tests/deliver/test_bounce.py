@@ -58,7 +58,7 @@ def read(report: bytes) -> tuple[EmailMessage, EmailMessage, EmailMessage, Email
 
 def test_a_failure_report_tells_people_and_programs_what_happened():
     env = envelope(envid="abc+2B1")
-    to = recipient(orcpt="rfc822;Bob@remote.test", alias="team@example.test")
+    to = recipient(orcpt="rfc822;Bob+2Bx@remote.test", alias="team@example.test")
     report = compose(env, [(to, REFUSED), (recipient("eve@remote.test"), REFUSED)])
     message, human, status, original = read(report)
     assert report.isascii()
@@ -73,7 +73,7 @@ def test_a_failure_report_tells_people_and_programs_what_happened():
     assert per_message["Original-Envelope-Id"] == "abc+1"
     assert per_message["Reporting-MTA"] == "dns; mail.example.test"
     assert per_message["Arrival-Date"]
-    assert bob["Original-Recipient"] == "rfc822; Bob@remote.test"
+    assert bob["Original-Recipient"] == "rfc822; Bob+x@remote.test"  # RFC 3461 6.3: decoded
     assert eve["Original-Recipient"] is None
     assert bob["Final-Recipient"] == "rfc822; bob@remote.test"
     assert bob["Action"] == "failed"
@@ -82,6 +82,28 @@ def test_a_failure_report_tells_people_and_programs_what_happened():
     assert bob["Diagnostic-Code"] == "smtp; 550 5.1.1 no such user"
     assert bob["Last-Attempt-Date"] and bob["Will-Retry-Until"] is None
     assert original.get_content_type() == "message/rfc822"
+
+
+@pytest.mark.parametrize(
+    ("remote", "named"),
+    [
+        ("mx.remote.test[192.0.2.1]:25", "mx.remote.test"),
+        ("192.0.2.1[192.0.2.1]:25", "[192.0.2.1]"),
+        ("2001:db8::1[2001:db8::1]:25", "[IPv6:2001:db8::1]"),
+    ],
+)
+def test_the_remote_host_is_a_domain_or_an_address_literal(remote, named):
+    refused = Failed("550 5.1.1 no such user", "5.1.1", remote)
+    _, _, status, _ = read(compose(envelope(), [(recipient(), refused)]))
+    assert status.get_payload()[1]["Remote-MTA"] == f"dns; {named}"
+
+
+def test_eight_bit_content_inside_is_declared_outside():
+    """RFC 2045 6.4: what encloses an 8bit part is 8bit itself."""
+    written = "Subject: x\n\nнет\n".encode()
+    message, _, _, original = read(compose(envelope(written), [(recipient(), REFUSED)], original=written))
+    assert message["Content-Transfer-Encoding"] == original["Content-Transfer-Encoding"] == "8bit"
+    assert read(compose(envelope(), [(recipient(), REFUSED)]))[0]["Content-Transfer-Encoding"] is None
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ async def test_size_is_checked_beforehand(tmp_path: Path) -> None:
 
 async def test_extensions_are_used_when_offered(tmp_path: Path) -> None:
     recipient = Recipient(
-        7, "jürgen@a.test", Remote("x"), orcpt="rfc822;a+b=c@d.test", notify=("SUCCESS", "DELAY")
+        7, "jürgen@a.test", Remote("x"), orcpt="rfc822;a+2Bb+3Dc@d.test", notify=("SUCCESS", "DELAY")
     )
     data = "Subject: grüß\n\ngrüß\n".encode()
     envelope = {"ret": "HDRS", "envid": "QQ+2B1", "smtputf8": True, "body": "8BITMIME"}

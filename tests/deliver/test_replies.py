@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.deliver.commands import xtext
+from mailserver.deliver.commands import seven_bit
 from mailserver.deliver.connection import BUFFER_MAX, Connection
 from mailserver.deliver.outcome import ConnectionEnded, Phase, Reply, clean, of_error, of_reply, status_of
 from mailserver.message.envelope import Deferred, Delivered, Failed
@@ -153,8 +153,9 @@ def test_clean() -> None:
     assert clean("a\nb\x1b[31m\u202e" + "x" * 600) == "a b [31m " + "x" * 503
 
 
-@given(st.text(max_size=30))
-def test_xtext_is_ascii_without_separators(text: str) -> None:
-    encoded = xtext(text)
+@given(st.text(st.characters(min_codepoint=0x80), max_size=30))
+def test_an_original_recipient_travels_encoded_once_and_in_seven_bits(text: str) -> None:
+    """RFC 3461 5.2.1: ORCPT goes on as it came; RFC 6533 3 where the peer may not take UTF-8."""
+    encoded = seven_bit(f"utf-8;a+2Bb{text}@c.test")
     assert encoded.isascii()
-    assert not set(encoded) & set(" =\r\n\x7f\0")
+    assert encoded.startswith("utf-8;a+2Bb") and encoded.count("{") == len(text)
