@@ -136,14 +136,14 @@ class App:
             directory=lambda: self.accounts.directory,
             accept=self.queue.accept, new_id=self.queue.new_id, login=self.accounts.login,
             storage_ok=self._storage_ok, sender_domain_ok=self._sender_domain, tls=self.tls, emit=self.emit,
-            now=time.time, loop=loop, executor=self.blocking, room=self.descriptors.for_sessions,
+            now=time.time, loop=loop, executor=self.blocking, room=self.descriptors.for_session,
         )  # fmt: skip
 
     def _pop3(self, loop: asyncio.AbstractEventLoop) -> Pop3Service:
         return Pop3Service(
             config=self.config, mailboxes=self.mailboxes, login=self.accounts.login, tls=self.tls,
             emit=self.emit, loop=loop, executor=self.blocking, relay=lambda: self.relay_table,
-            room=self.descriptors.for_mailboxes,
+            room=self.descriptors.for_reader,
         )  # fmt: skip
 
     async def _start(self) -> None:
@@ -217,7 +217,7 @@ First account: {address}   password: {password}   (shown once)
         return lambda error: self.emit(events.problem(component, error))
 
     def _storage_ok(self) -> bool:
-        return self.disk.check() and self.descriptors.for_messages()
+        return self.disk.check() and self.descriptors.for_message()
 
     async def _sender_domain(self, domain: str) -> bool | None:
         return (await sender_domain(self.resolver, domain)).exists

@@ -1,55 +1,60 @@
 """Descriptors left to this process (RLIMIT_NOFILE), so that clients are refused before files cannot be opened.
 
-Who asks last gets least: mail clients stop being admitted first, then new messages (452 4.3.1), then POP3; what
-remains is for delivery, the accounts file, the log and the administrator's commands.
+The kernel gives the lowest number that is free, so a number says how many are taken below it. A client may only keep
+a connection whose number leaves a reserve above it: mail clients are refused first, then new messages (452 4.3.1),
+then POP3; what remains is for delivery, the accounts file, the log and the administrator's commands.
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import os
-from collections.abc import Callable
 
 from mailserver.events import Emit, Warned
 
-LARGEST = 256  # descriptors kept for the most modest asker, however high the limit
+LARGEST = 256  # descriptors kept from the most modest, however high the limit
 
 
 class DescriptorWatch:
-    """``limit``: RLIMIT_NOFILE as it is now. Two small system calls for each question."""
+    """``limit``: RLIMIT_NOFILE as it is now. Emits Warned once when it gets tight."""
 
     def __init__(self, limit: int, emit: Emit) -> None:
         self.limit = limit
         self._emit = emit
-        self._low = False
+        self._tight = False
         self._any = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         share = min(limit // 16, LARGEST)
-        self._plenty = 2 * max(16, share)
-        self.for_sessions = self._keeping(max(16, share))
-        self.for_messages = self._keeping(max(12, share * 3 // 4))
-        self.for_mailboxes = self._keeping(max(8, share // 2))
+        self._reserves = max(16, share), max(12, share * 3 // 4), max(8, share // 2)
 
-    def close(self) -> None:
-        """It holds one itself."""
-        os.close(self._any)
+    def for_session(self, transport: asyncio.BaseTransport) -> bool:
+        """Whether this SMTP client may stay."""
+        return self._leaves(_number(transport), self._reserves[0])
 
-    def free(self) -> int:
-        """Descriptors that can still be opened: the kernel always gives the lowest number that is free."""
-        with contextlib.suppress(OSError):
+    def for_message(self) -> bool:
+        """Whether a message may be taken: it needs a file or two."""
+        try:
             number = os.dup(self._any)
-            os.close(number)
-            return self.limit - number
-        return 0
+        except OSError:
+            return self._leaves(self.limit, self._reserves[1])
+        os.close(number)
+        return self._leaves(number, self._reserves[1])
 
-    def _keeping(self, reserve: int) -> Callable[[], bool]:
-        def enough() -> bool:
-            left = self.free()
-            if left < reserve and not self._low:
-                self._low = True
-                text = f"{left} of {self.limit} descriptors left, clients are refused: raise the limit (LimitNOFILE=)"
-                self._emit(Warned("open files", text))
-            elif left >= self._plenty:
-                self._low = False
-            return left >= reserve
+    def for_reader(self, transport: asyncio.BaseTransport) -> bool:
+        """Whether this POP3 client may stay."""
+        return self._leaves(_number(transport), self._reserves[2])
 
-        return enough
+    def _leaves(self, number: int, reserve: int) -> bool:
+        if number < self.limit - 2 * self._reserves[0]:
+            self._tight = False
+        elif not self._tight and number >= self.limit - reserve:
+            self._tight = True
+            text = (
+                f"{self.limit} descriptors are too few, clients are refused: raise the limit (LimitNOFILE=)"
+            )
+            self._emit(Warned("open files", text))
+        return number < self.limit - reserve
+
+
+def _number(transport: asyncio.BaseTransport) -> int:
+    connection = transport.get_extra_info("socket")
+    return int(connection.fileno()) if connection is not None else 0

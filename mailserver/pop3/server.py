@@ -37,8 +37,8 @@ class Pop3Service:
 
     ``now`` gives seconds on a clock that may only go forward (``loop.time`` where it is not given).
     ``relay``: rules whose verdict ``reject`` bars POP3 as well. ``login_delay``: seconds the first failed
-    login of a connection is held back, doubled with each further one. ``room``: whether one more client can
-    be borne.
+    login of a connection is held back, doubled with each further one. ``room``: whether this connection
+    can be borne.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Pop3Service:
         now: Callable[[], float] | None = None,
         relay: Callable[[], RelayTable] | None = None,
         login_delay: float = 1.0,
-        room: Callable[[], bool] = lambda: True,
+        room: Callable[[asyncio.BaseTransport], bool] = lambda _: True,
     ) -> None:
         self.config = config
         self.mailboxes = mailboxes
@@ -185,7 +185,7 @@ class Pop3Service:
             self._turn_away(session, SHUTTING_DOWN, verdict)
             return None
         crowded = len(self._sessions) >= limits.connections or here >= limits.connections_per_address
-        if crowded or not self._room():
+        if crowded or not self._room(transport):
             self._turn_away(session, TOO_MANY, verdict)
             return None
         self._per_client[client] = here + 1

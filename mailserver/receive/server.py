@@ -62,7 +62,7 @@ class SmtpService:
     ``executor`` runs file writes of large messages (None: the loop's default); ``now`` is Unix time.
     ``login`` gives the mailbox key or None and may raise AccountsUnavailable. ``sender_domain_ok``: True,
     False (no such domain) or None (cannot be known now). ``tls`` None: STARTTLS is not offered.
-    ``room``: whether one more client can be borne.
+    ``room``: whether this connection can be borne.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SmtpService:
         now: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
         executor: Executor | None = None,
-        room: Callable[[], bool] = lambda: True,
+        room: Callable[[asyncio.BaseTransport], bool] = lambda _: True,
     ) -> None:
         self.name, self.config, self.limits = name, config, config.limits
         self.accept, self.login, self.tls = accept, login, tls
@@ -183,7 +183,7 @@ class SmtpService:
             return
         client = _address(peer[0])
         verdict = self._verdict(client)
-        if refusal := self._unwelcome(client, verdict):
+        if refusal := self._unwelcome(client, verdict, transport):
             self._refused += 1
             self.emit(SessionRefused(self.name, client, refusal.text, verdict.rule))
             transport.write(refusal.wire)
@@ -211,12 +211,12 @@ class SmtpService:
             verdict = self._verdicts[client] = table.decide(client)
         return verdict
 
-    def _unwelcome(self, client: str, verdict: Verdict) -> Reply | None:
+    def _unwelcome(self, client: str, verdict: Verdict, transport: asyncio.Transport) -> Reply | None:
         if self.draining:
             return reply.SHUTTING_DOWN
         if verdict.action == "reject":
             return reply.NOT_WELCOME
-        if len(self._sessions) >= self.limits.connections or not self._room():
+        if len(self._sessions) >= self.limits.connections or not self._room(transport):
             return reply.TOO_MANY_CONNECTIONS
         if self._per_address.get(client, 0) >= self.limits.connections_per_address:
             return reply.TOO_MANY_FROM_YOU
