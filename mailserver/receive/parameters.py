@@ -24,7 +24,9 @@ _PATH = re.compile(
 )
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?\Z")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+\Z")
-_ORCPT = re.compile(r"[A-Za-z0-9-]+;(?:[!-*,-<>-~]|\+[0-9A-F]{2})+\Z")
+_PRINTABLE = r"(?:[!-*,-<>-~]|\+(?:09|[2-6][0-9A-F]|7[0-9A-E]))+\Z"  # RFC 3461 4.2, 4.4: nothing else inside
+_ENVID = re.compile(_PRINTABLE)
+_ORCPT = re.compile(r"[A-Za-z0-9-]+;" + _PRINTABLE)
 _UTF8_ORCPT = re.compile(r"(?i:utf-8);[^\x00-\x20=\x7f]+\Z")
 _REPORTS = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 ENVID_MAX = 100  # octets, RFC 3461 4.4
@@ -174,7 +176,7 @@ def _envid(values: dict[str, str | None]) -> str | None:
     if "ENVID" not in values:
         return None
     text = values["ENVID"] or ""
-    if len(text) > ENVID_MAX or not _XTEXT.match(text):
+    if len(text) > ENVID_MAX or not _ENVID.match(text):
         raise BadParameter(reply.BAD_ARGUMENT)
     return text
 
