@@ -36,6 +36,7 @@ from mailserver.host.disk import DiskWatch
 from mailserver.host.lock import DirectoryInUseError
 from mailserver.host.privileges import PrivilegeError
 from mailserver.host.tls import ServerContext, TlsError, server_context
+from mailserver.introduction import introduction
 from mailserver.listeners import Listeners
 from mailserver.message.address import AddressError, parse
 from mailserver.message.envelope import Route
@@ -69,6 +70,7 @@ class App:
         self.started = time.time()
         self.config_path, self.config = config_path, loaded.config
         self.listeners, self.tls, self.warnings = listeners, tls, loaded.warnings
+        self.configuration = os.path.abspath(config_path)
         self.data_dir = str(loaded.config.data_dir)
         self.log = Log(self.config.log, self.data_dir)
         self.counters = Counters()
@@ -175,18 +177,8 @@ class App:
 
     def _introduce(self, address: str, password: str) -> None:
         """Shown once: only the hash is kept."""
-        pop3 = next((str(a) for a in self.config.pop3.listen), "127.0.0.1:2110")
-        print(  # noqa: T201 - for the person who started us; a password has no place in a log
-            f"""
-First account: {address}   password: {password}   (shown once)
-
-  send   printf 'Subject: hello\\n\\nIt works.\\n' | .venv/bin/mailserver sendmail {address}
-  read   curl -u {address}:{password} pop3://{pop3}/1
-  queue  .venv/bin/mailserver queue list
-""",
-            file=sys.stderr,
-            flush=True,
-        )
+        said = introduction(self.config, self.config_path, address, password)
+        print(said, file=sys.stderr, flush=True)  # noqa: T201 - a password has no place in a log
 
     # ---- while running -------------------------------------------------------------------------------------
     async def _supervised(self, name: str, component: Callable[[], Awaitable[None]]) -> None:
@@ -245,7 +237,7 @@ First account: {address}   password: {password}   (shown once)
     async def _status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
         return {
             "pid": os.getpid(), "version": __version__, "uptime": round(time.time() - self.started, 1),
-            "configuration": str(self.config_path), "listeners": self.listeners.shown(),
+            "configuration": self.configuration, "listeners": self.listeners.shown(),
             "queue": self.queue.status(), "mailboxes": self.mailboxes.status(), "disk_ok": self.disk.check(),
             "services": {name: service.status() for name, service in self.services.items()},
             "open_files_limit": self.descriptors.limit, "counters": self.counters.snapshot(),

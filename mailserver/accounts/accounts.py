@@ -205,6 +205,11 @@ class Accounts:
         if not targets:
             raise AccountsError("an alias needs at least one target")
         self._refuse_configured_alias(key)
+        for target in targets:
+            if target.startswith(("|", "/", ":")):  # as in the configuration
+                raise AccountsError(
+                    f"target: {target!r} is a program or a file: name mailboxes or addresses only"
+                )
         domain = key.rpartition("@")[2]
         full = tuple(dict.fromkeys(full_address(target, domain, "target") for target in targets))
         await self._change(self._database.set_alias, key, full, self._now())

@@ -30,6 +30,9 @@ def explained(error: Exception) -> int | None:
     if isinstance(error, ServerDown):
         print(f"mailserver: the server is not running ({escaped(str(error))})", file=sys.stderr)
         return 1
+    if isinstance(error, UnicodeEncodeError) and any("\udc80" <= c <= "\udcff" for c in error.object):
+        print("mailserver: what you gave is not UTF-8 text", file=sys.stderr)  # its octets came as surrogates
+        return 2
     if isinstance(error, (AccountsError, AccountsUnavailable, CommandFailed, OSError)):
         for line in str(error).splitlines():
             print(f"mailserver: {escaped(line)}", file=sys.stderr)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from mailserver import __version__
 from mailserver.cli import alias, config, domain, explain, guard, maildirmake, queue, sendmail, server, user
 
 EPILOGUE = """\b
@@ -23,6 +26,23 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """SMTP, queue, delivery and POP3 in one process."""
+
+
 server.register(app)
 app.add_typer(user.app, name="user")
 app.add_typer(domain.app, name="domain")

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from mailserver import __version__
 from mailserver.accounts.accounts import Accounts
 from mailserver.accounts.database import Database
 from mailserver.cli import main
+from mailserver.cli.failure import explained
 from mailserver.cli.output import escaped
 from mailserver.config.load import load
 from mailserver.control.account_commands import account_commands
@@ -378,3 +380,21 @@ def test_help_teaches_and_starts_lean(run: Run) -> None:
     )
     out = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout == "[]\n"
+
+
+def test_what_is_not_utf8_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UnicodeEncodeError) as caught:
+        b"\xff".decode("utf-8", "surrogateescape").encode()  # as an argument or a line of input comes
+    assert explained(caught.value) == 2
+    assert capsys.readouterr().err == "mailserver: what you gave is not UTF-8 text\n"
+
+
+def test_an_alias_is_no_program(run: Run) -> None:
+    done = run("alias", "set", "l@example.test", "|/bin/sh")
+    assert done.returncode == 1
+    assert "a program or a file" in done.stderr
+
+
+def test_the_version(run: Run) -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"{__version__}\n")

@@ -157,7 +157,7 @@ def test_root_needs_a_user_to_become_before_it_faces_the_network(server_factory:
     if os.getuid() != 0:
         pytest.skip("only root can show that root is refused")
     with pytest.raises(AssertionError, match="run_as"):
-        server_factory(base='data_dir = "data"\n[smtp]\nlisten = ["0.0.0.0:0"]\n')
+        server_factory(base='data_dir = "data"\npop3.listen = []\n[smtp]\nlisten = ["0.0.0.0:0"]\n')
 
 
 def test_a_reload_that_fails_changes_nothing_and_says_so(server: Any) -> None:
