@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from aiosmtpd.smtp import SMTP
 
 from mailserver import reply
-from mailserver.receive.lines import LINE_MAX, recall
+from mailserver.receive.lines import LINE_MAX, Line, recall
 from mailserver.receive.session import ClientSession, Transaction
 from mailserver.reply import Reply
 
@@ -185,18 +185,27 @@ class Wire(SMTP):
         if self._mode == LOGIN:
             if len(octets) > LINE_MAX + 1:
                 return self._too_long()
-            return self._login_line(octets[:-1]) if octets[-1:] == b"\r" else reply.BARE_LINE_END
+            if octets[-1:] == b"\r":
+                return self._login_line(octets[:-1])
+            self._mode, self._exchange = COMMAND, None  # 500 is the end of it for the client, too
+            return reply.BARE_LINE_END
         line = recall(octets)
-        self.command = line.text
-        if line.fault is not None:
-            return line.fault
         method = self.verbs.get(line.verb)
         if method is None:
-            return reply.NOT_HTTP if line.verb in _FOREIGN else reply.UNKNOWN_COMMAND
+            return self._no_command(line)
+        self.command = line.text
         try:
             return method(self, line.argument)
         except Exception as error:  # our bug: the client is told to try later, and the session goes on
             return self._service.bug(error, self)
+
+    def _no_command(self, line: Line) -> Reply:
+        """Behind a refused AUTH come the name and password of a client that did not wait: not for the log."""
+        if not self.command.startswith("AUTH"):
+            self.command = line.text
+        if line.fault is not None:
+            return line.fault
+        return reply.NOT_HTTP if line.verb in _FOREIGN else reply.UNKNOWN_COMMAND
 
     def _received(self, data: bytes, position: int) -> tuple[int, Reply | None]:
         try:
@@ -272,9 +281,10 @@ class Wire(SMTP):
         """Read and parse again after being busy."""
         if self.transport is None:
             return
+        if not self._busy:
+            self.deadline = self._service.clock + self._service.idle_timeout
         if self._choked and answer is None:
             return
-        self.deadline = self._service.clock + self._service.idle_timeout
         if self._paused and not self._busy:
             self._paused = False
             self.transport.resume_reading()

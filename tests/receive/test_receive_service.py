@@ -16,6 +16,7 @@ import pytest
 import trustme
 from receive_desk import Desk, Tape, feed
 
+from mailserver.events import CommandRefused
 from mailserver.receive.handler import Handler
 from mailserver.receive.spill import MEMORY_MAX
 
@@ -363,6 +364,29 @@ async def test_text_sent_as_binary_is_stored_as_it_is(tmp_path: Path) -> None:
     await desk.talk(HELLO + envelope + b"BDAT 12 LAST\r\nA: b\r\n\r\n.x\r\nQUIT\r\n")
     assert desk.queue.content() == b"A: b\n\n.x\n"
     await desk.close()
+
+
+async def test_a_client_that_never_takes_its_replies_is_timed_out(tmp_path: Path) -> None:
+    desk, tape = Desk(tmp_path), Tape()
+    listener = desk.service.new_listener()
+    listener.connection_made(tape)
+    listener.data_received(b"NOOP\r\n" * 600)  # more than one turn
+    listener.pause_writing()
+    await asyncio.sleep(0)
+    desk.service.sweep(desk.service.clock + desk.service.idle_timeout + 1.0)  # RFC 5321 4.5.3.2.7
+    assert tape.closed
+    listener.connection_lost(None)
+
+
+async def test_what_follows_a_refused_login_is_not_logged(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    answer, _ = await feed(
+        desk.service, [b"EHLO c\r\nAUTH NTLM\r\nc2VjcmV0\r\nAUTH LOGIN\r\nc2VjcmV0\nc2VjcmV0\r\n"]
+    )
+    assert codes(answer)[-5:] == ["504 5.5.4", "500 5.5.2", "334 VXNlc", "500 5.5.2", "500 5.5.2"]
+    refused = [event for event in desk.events if isinstance(event, CommandRefused)]
+    assert len(refused) == 4
+    assert "c2VjcmV0" not in repr(desk.events)
 
 
 async def test_drain_lets_transactions_finish(tmp_path: Path) -> None:
