@@ -150,6 +150,7 @@ class App:
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._escaped)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self._reload_by_signal()))
@@ -207,6 +208,10 @@ class App:
 
     def _bug(self, component: str) -> Callable[[BaseException], None]:
         return lambda error: self.emit(events.problem(component, error))
+
+    def _escaped(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What a callback or a task nobody awaits let through belongs into the log, too."""
+        self._bug("event loop")(context.get("exception") or RuntimeError(context["message"]))
 
     def _storage_ok(self) -> bool:
         return self.disk.check() and self.descriptors.for_message()
