@@ -190,8 +190,8 @@ class Session(asyncio.Protocol):
             self.end("errors")
         return self._refuse(found.reply, verb)
 
-    def _refuse(self, reply: bytes, verb: str) -> bytes:
-        self.errors += 1
+    def _refuse(self, reply: bytes, verb: str, *, counts: bool = True) -> bytes:
+        self.errors += counts
         if self.errors > self.service.config.limits.errors and not self._closing:
             self.end("errors")
             reply = TOO_MANY_ERRORS
@@ -246,7 +246,8 @@ class Session(asyncio.Protocol):
         try:
             reply = task.result()
         except Refused as refusal:
-            reply = self._refuse(refusal.reply, "")
+            # That another session has removed a message is no error of this client, however often it happens.
+            reply = self._refuse(refusal.reply, "", counts=self.state is State.AUTHORIZATION)
         except Exception:  # a bug, as in _advance
             reply = self._broken()
         delay, self.penalty = self.penalty, 0.0

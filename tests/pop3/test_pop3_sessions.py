@@ -108,6 +108,19 @@ async def test_quit_deletes_even_if_the_client_does_not_wait(post: Post) -> None
     assert [path.read_bytes() for path in post.files()] == [TWO]
 
 
+async def test_messages_another_session_has_removed_are_no_errors_of_the_client(post: Post) -> None:
+    await post.start(limits={"errors": 2})
+    _, *others = await post.put(ONE, TWO, THREE, ONE)
+    client = await (await post.connect()).log_in()
+    for path in others:
+        path.unlink()
+    for number in b"234" * 2:
+        assert (await client.ask(b"RETR %c" % number)).startswith(b"-ERR another")
+    assert await client.ask(b"DELE 1") == b"+OK message 1 marked"
+    assert await client.ask(b"QUIT") == b"+OK bye"
+    await post.until(lambda: not post.files())
+
+
 async def test_messages_moved_and_removed_by_another_program(post: Post) -> None:
     await post.start()
     first, second, _ = await post.put(ONE, TWO, THREE)
