@@ -67,6 +67,7 @@ class Snapshot:
 class _Mailbox:
     __slots__ = (
         "arrived",
+        "cleaned",
         "expected",
         "files",
         "holders",
@@ -86,6 +87,7 @@ class _Mailbox:
         self.kept = False  # whether it counts in the index
         self.lock = asyncio.Lock()
         self.listing = False
+        self.cleaned = False  # whether tmp/ was rid of what was left there
         self.arrived: list[tuple[str, int]] = []  # delivered while a listing is under way
         self.expected: set[str] = set()  # base names that a listing saw before delivered() told of them
         self.moved: dict[str, str] = {}  # base name → folder and flags, where other programs put files
@@ -219,6 +221,9 @@ class Mailboxes:
         files, strange = box.files, set[str]()
         try:
             arguments = (box.path, box.files, self._source, recent, self._now)
+            if not box.cleaned:
+                box.cleaned = True
+                await self._in_thread(_clean, box.path, self._now() / 1e9, self._source)
             try:
                 box.times, files, strange = await self._in_thread(_list, *arguments)
             except FileNotFoundError:
@@ -284,6 +289,12 @@ def _list(
     if strange:
         strange.difference_update(map(base_name, old.names))
     return times if settled else None, files, strange
+
+
+def _clean(path: str, now: float, source: maildir.NameSource) -> None:
+    """In a thread. A mailbox is read whether or not its tmp/ can be tidied."""
+    with suppress(OSError):
+        maildir.clean_tmp(path, now, source)
 
 
 def _times(path: str) -> Times:

@@ -128,13 +128,14 @@ class NameSource:
     """Makes unique file names: time, process, counter, random number, host (RFC-less, but so agreed since
     1995)."""
 
-    __slots__ = ("_end", "_usec", "issued", "mark")
+    __slots__ = ("_end", "_kin", "_usec", "issued", "mark")
 
     def __init__(self, hostname: str) -> None:
         host = hostname.replace("/", r"\057").replace(":", r"\072").replace(",", r"\054")
         self.issued = self._usec = 0
         self.mark = f"P{os.getpid()}Q"
         self._end = f"R{os.urandom(4).hex()}.{host}"
+        self._kin = re.compile(rf"\d{{10}}\.M\d{{6}}P\d+Q\d+R[0-9a-f]{{8}}\.{re.escape(host)},S=\d+,W=\d+\Z")
 
     def next(self, now: float, size: int, wire_size: int) -> str:
         """A name for a message of ``size`` octets on disk and ``wire_size`` with CRLF; ``now``: Unix
@@ -144,6 +145,10 @@ class NameSource:
         self._usec = usec = max(int(now * 1e6), self._usec + 1)
         seconds, usec = divmod(usec, 1_000_000)
         return f"{seconds:010}.M{usec:06}{self.mark}{self.issued}{self._end},S={size},W={wire_size}"
+
+    def left_behind(self, name: str) -> bool:
+        """Whether an earlier process of ours on this host made the name."""
+        return self._end not in name and bool(self._kin.match(name))
 
     def own(self, names: list[str]) -> list[str]:
         """Those of ``names`` that this source has made."""
@@ -266,8 +271,9 @@ def wire_size(path: str) -> int:
     return size
 
 
-def clean_tmp(path: str, now: float) -> int:
-    """Unlink what was left in tmp/ 36 hours ago; how many. ``now``: Unix seconds. Blocking, raises
+def clean_tmp(path: str, now: float, source: NameSource | None = None) -> int:
+    """Unlink what was left in tmp/ 36 hours ago, and whatever an earlier process named as ``source`` does,
+    which is dead, for there is one at a time (host/lock.py); how many. ``now``: Unix seconds. Blocking, raises
     OSError."""
     removed = 0
     folder = f"{path}/tmp"  # noqa: S108 - the Maildir's own
@@ -275,7 +281,8 @@ def clean_tmp(path: str, now: float) -> int:
         file = f"{folder}/{name}"
         with suppress(FileNotFoundError):
             status = os.lstat(file)
-            if max(status.st_atime, status.st_mtime) < now - TMP_AGE:
+            ours = source is not None and source.left_behind(name)
+            if ours or max(status.st_atime, status.st_mtime) < now - TMP_AGE:
                 durable.discard(file)
                 removed += 1
     return removed

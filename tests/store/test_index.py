@@ -181,6 +181,20 @@ async def test_late_news_of_a_file_a_listing_saw_already(store: Store) -> None:
     assert store.mailboxes.status()["messages"] == 2
 
 
+async def test_the_first_opening_tidies_tmp_and_no_trouble_there_hides_the_mail(store: Store) -> None:
+    name = await store.deliver(b"x\n")
+    left = store.path() / "tmp" / maildir.NameSource("mx.test").next(NOW, 1, 1)
+    foreign = store.path() / "tmp" / "1700000000.M1P1.dovecot"
+    for path in (left, foreign):
+        path.write_bytes(b"half")
+    assert await store.names() == [name]
+    assert not left.exists()
+    assert foreign.exists()
+    other = await store.deliver(b"y\n", "bob@example.test")
+    (store.path("bob@example.test") / "tmp").rmdir()
+    assert await store.names("bob@example.test") == [other]
+
+
 async def test_memory_is_bounded_but_what_a_session_holds_stays(tmp_path: Path) -> None:
     store = Store(tmp_path, memory=7000)
     held = await store.mailboxes.open(BOX)

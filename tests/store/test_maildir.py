@@ -127,6 +127,17 @@ def test_only_old_files_leave_tmp(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["young"]
 
 
+def test_what_a_dead_process_of_ours_left_in_tmp_goes_at_once(tmp_path: Path) -> None:
+    maildir.make(str(tmp_path))
+    earlier, elsewhere, now = (maildir.NameSource(host) for host in ("mx.test", "other.test", "mx.test"))
+    kept = {elsewhere.next(1e9, 1, 1), now.next(1e9, 1, 1), "1000000000.M1P1.mx.test", "x.mx.test,S=1,W=1"}
+    for name in (*kept, earlier.next(1e9, 1, 1)):
+        (tmp_path / "tmp" / name).write_bytes(b"x")
+        os.utime(tmp_path / "tmp" / name, (1e9,) * 2)
+    assert maildir.clean_tmp(str(tmp_path), 1e9, now) == 1
+    assert {path.name for path in (tmp_path / "tmp").iterdir()} == kept
+
+
 def test_content_in_pieces_survives_removal(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"0123456789")
