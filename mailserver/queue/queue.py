@@ -49,7 +49,7 @@ from mailserver.store.index import Mailboxes
 
 _THREAD_FROM = 1 << 18  # octets of content that are not read in the loop's thread
 _TIMER_MAX = 60.0  # seconds: the wall clock may be set meanwhile
-_AFTER_BUG = 1.0  # seconds
+_AFTER_BUG = 1.0  # seconds; also how long a crowd of tasks is waited for
 _LEDGER = ("pending", "loaded", "accepted", "delivered", "forwarded", "bounced", "dropped", "quarantined")
 
 
@@ -151,8 +151,10 @@ class Queue:
                 for batch in self._schedule.take(now):
                     self._begin(batch, self._messages[batch.id], now)
             wake = self._schedule.wake()
-            if wake is None or len(self._tasks) >= self._settings.concurrency + PORTION:
-                delay = _TIMER_MAX  # the end of a task kicks
+            if wake is None:
+                delay = _TIMER_MAX
+            elif len(self._tasks) >= self._settings.concurrency + PORTION:
+                delay = _AFTER_BUG  # most tasks kick when they end, but not all
             else:
                 delay = min(max(0.0, wake - now), _TIMER_MAX)
         except Exception as error:
@@ -165,8 +167,8 @@ class Queue:
         if not batch.suspended:
             self._tasks.spawn(self._try(batch, envelope, recipients))
             return
-        outcome = Deferred(f"not tried again yet: {batch.suspended}", "4.4.1")
-        outcomes: dict[int, Outcome] = {recipient.id: outcome for recipient in recipients}
+        later: Outcome = Deferred(f"not tried again yet: {batch.suspended}", "4.4.1")
+        outcomes = {recipient.id: later for recipient in recipients}
         if due_for_report(envelope, recipients, now, self._settings):
             self._tasks.spawn(self._settle(batch, envelope, recipients, outcomes))
         else:  # by far the most: no task, nothing to save
@@ -288,9 +290,8 @@ class Queue:
 
     def _leave(self, envelope: Envelope, how: str) -> None:
         """Out of the queue as it is; what is under way comes to nothing."""
-        for recipient in envelope.recipients:
-            if recipient.state is State.PENDING:
-                self._settled(how)
+        for _ in (r for r in envelope.recipients if r.state is State.PENDING):
+            self._settled(how)
         self._schedule.remove(envelope.id)
         self._reloaded.discard(envelope.id)
         del self._messages[envelope.id]
@@ -341,9 +342,8 @@ class Queue:
         envelope = self._messages.get(message)
         return describe(envelope, self._schedule) if envelope is not None else None
 
-    def list(self) -> Sequence[QueuedMessage]:
-        """All of them, oldest acceptance first."""
-        return [describe(envelope, self._schedule) for envelope in self._messages.values()]
+    def ids(self) -> Sequence[str]:
+        return [*self._messages]  # oldest acceptance first
 
 
 def _note(recipient: Recipient, state: State, reply: str, status: str) -> None:

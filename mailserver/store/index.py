@@ -36,6 +36,7 @@ READY_MAX = 100_000  # mailboxes known to exist
 IN_FLIGHT = 65536  # deliveries between new_name() and delivered() at most
 _GRANULARITY = 50_000_000  # ns; the kernel's clock for files ticks every 1 to 10 ms
 _COARSE = 2_100_000_000  # ns; a time of whole seconds comes from a file system that has no finer ones
+REMOVALS = 250  # files unlinked in one commit: about 5 ms that a delivery may have to wait
 NAME_MAX = 250  # octets of a folder's name; file systems allow 255
 _SAFE = re.compile(rb"[^A-Za-z0-9_+=.-]")
 
@@ -192,10 +193,7 @@ class Mailboxes:
         box = self._boxes.get(mailbox) or _Mailbox(self.directory(mailbox))
         left = list(entries)
         for _ in range(3):  # another program may move a file meanwhile, but not just now again and again
-            job = Job(remove=tuple(map(box.where, left)))
-            with suppress(RemovalFailed):
-                await asyncio.shield(self._durable.commit(job))
-            if not job.missing:
+            if not await self._unlink([*map(box.where, left)]):
                 break
             box.moved = await self._in_thread(_places, box.path)
             left = [entry for entry in left if base_name(entry.name) in box.moved]
@@ -204,6 +202,16 @@ class Mailboxes:
         async with box.lock:
             self._take_out(box, gone)
         return len(gone)
+
+    async def _unlink(self, paths: Sequence[str]) -> bool:
+        """In portions: whoever waits for a commit waits for one of them. Whether any file was not found."""
+        missing = False
+        for start in range(0, len(paths), REMOVALS):
+            job = Job(remove=tuple(paths[start : start + REMOVALS]))
+            with suppress(RemovalFailed):
+                await asyncio.shield(self._durable.commit(job))
+            missing = missing or bool(job.missing)
+        return missing
 
     def status(self) -> dict[str, int]:
         """mailboxes and messages in memory, about how many octets they take, evictions since the start."""

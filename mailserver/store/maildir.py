@@ -260,7 +260,8 @@ def distinct_uid(name: str, taken: set[str]) -> str:
 
 
 def wire_size(path: str) -> int:
-    """Octets of the file when every bare LF is sent as CRLF. Blocking, raises OSError."""
+    """Octets of the file when every bare LF is sent as CRLF, and a last line without an end gets one (RFC 1939 3).
+    Blocking, raises OSError."""
     size = 0
     last = b""
     with open(path, "rb", buffering=0) as file:
@@ -268,7 +269,7 @@ def wire_size(path: str) -> int:
             bare = piece.count(b"\n") - piece.count(b"\r\n") - (last == b"\r" and piece[:1] == b"\n")
             size += len(piece) + bare
             last = piece[-1:]
-    return size
+    return size + (2 if last not in {b"", b"\n"} else 0)
 
 
 def clean_tmp(path: str, now: float, source: NameSource | None = None) -> int:

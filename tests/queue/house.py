@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from mailserver.config.schema import Queue as Settings
 from mailserver.deliver.attempt import Attempt
@@ -127,6 +128,9 @@ class House:
         self.queue.kick()
 
     # ---- seeing ------------------------------------------------------------------------------------
+    def listed(self) -> list[Any]:
+        return [self.queue.show(name) for name in self.queue.ids()]
+
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if type(event) is kind]
 

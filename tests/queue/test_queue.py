@@ -155,7 +155,7 @@ async def test_a_disk_that_takes_nothing_refuses_the_message(tmp_path):
             await house.send("x@remote.test", path=path)
         await house.synced()
         assert "incoming" not in house.files(".")
-        assert house.of(Accepted) == [] and house.queue.list() == []
+        assert house.of(Accepted) == [] and house.listed() == []
         os.rename(tmp_path / "gone", tmp_path / "queue")
 
 
@@ -166,7 +166,7 @@ async def test_a_deferral_is_on_disk_before_the_next_try_and_tried_again_when_du
         name = await house.send("x@remote.test", "y@other.test")
         first = await house.saw(DeferredFor, 2)
         assert {(e.attempts, e.next_attempt, e.status) for e in first} == {(1, house.clock + 300, "4.2.1")}
-        (listed,) = house.queue.list()
+        (listed,) = house.listed()
         assert (listed.id, listed.attempts, listed.held) == (name, 1, False)
         assert listed.next_attempt == house.clock + 300
         assert {(r.state, r.last_reply) for r in listed.recipients} == {("pending", BUSY.reply)}
@@ -211,7 +211,7 @@ async def test_a_message_older_than_max_age_bounces_with_the_real_reason(tmp_pat
         while not house.of(Removed):
             tries += 1
             await house.saw(DeferredFor, tries)
-            due = house.queue.list()[0].next_attempt if house.queue.list() else house.clock
+            due = house.listed()[0].next_attempt if house.listed() else house.clock
             house.clock = max(house.clock, due)
             house.queue.kick()
             await house.until(lambda n=tries: len(house.of(DeferredFor)) > n or house.of(Removed))
@@ -313,7 +313,7 @@ async def test_a_damaged_spool_file_is_moved_aside_and_the_queue_goes_on(tmp_pat
         file.write_bytes(file.read_bytes().replace(b"The text", b"The next"))
         await house.pass_time(301)
         await house.saw(Quarantined)
-        assert house.queue.list() == [] and house.queue.status()["in_flight"] == 0
+        assert house.listed() == [] and house.queue.status()["in_flight"] == 0
         assert name in house.files("queue/quarantine")
         house.balance()
 
