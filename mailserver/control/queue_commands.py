@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from mailserver.control.server import Refused
 
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from mailserver.queue.queue import Queue
 
 Arguments = dict[str, Any]
+PORTION = 200  # messages described in one turn of the loop: about 3 ms
 
 
 def queue_commands(queue: Queue) -> dict[str, Callable[[Arguments], Awaitable[Any]]]:
@@ -22,7 +26,13 @@ def queue_commands(queue: Queue) -> dict[str, Callable[[Arguments], Awaitable[An
         return ids
 
     async def show_all(_: Arguments) -> Any:
-        return queue.list()
+        shown: list[bytes] = []
+        for number, name in enumerate(queue.ids()):
+            if (message := queue.show(name)) is not None:  # it may be settled meanwhile
+                shown.append(msgspec.json.encode(message))
+            if number % PORTION == 0:
+                await asyncio.sleep(0)  # mail goes on while a long queue is listed
+        return msgspec.Raw(b"[" + b",".join(shown) + b"]")
 
     async def show(args: Arguments) -> Any:
         return queue.show(known([args["id"]])[0])
