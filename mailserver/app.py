@@ -18,11 +18,14 @@ from typing import Any, Literal, TypeVar
 
 from mailserver import __version__, events
 from mailserver.accounts.accounts import Accounts
+from mailserver.accounts.door import Door
 from mailserver.accounts.errors import AccountsError, AccountsUnavailable
+from mailserver.accounts.introduction import introduction
 from mailserver.accounts.known import database_of
 from mailserver.config.faults import ConfigError
 from mailserver.config.load import Loaded, load
 from mailserver.control.account_commands import account_commands
+from mailserver.control.guard_commands import guard_commands
 from mailserver.control.queue_commands import queue_commands
 from mailserver.control.server import ControlServer
 from mailserver.deliver.deliver import deliverer
@@ -37,18 +40,22 @@ from mailserver.host.lock import DirectoryInUseError
 from mailserver.host.privileges import PrivilegeError
 from mailserver.host.tls import ServerContext, TlsError, server_context
 from mailserver.listeners import Listeners
-from mailserver.message.address import AddressError, parse
+from mailserver.message.address import Address, AddressError, parse
 from mailserver.message.envelope import Route
 from mailserver.observe.counters import Counters
 from mailserver.observe.log import Log
+from mailserver.policy.admission import Unavailable
 from mailserver.policy.explain import explain
+from mailserver.policy.guard import Guard
+from mailserver.policy.networks import Networks
+from mailserver.policy.rates import Rates
 from mailserver.policy.relay import RelayTable
 from mailserver.pop3.server import Pop3Service
 from mailserver.queue.queue import Queue
 from mailserver.queue.spool import Spool
 from mailserver.receive.server import SmtpService
 from mailserver.receive.spill import clear
-from mailserver.routing.resolve import Foreign, Leaves, resolve
+from mailserver.routing.resolve import Foreign, Leaves, Resolution, resolve
 from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
 
@@ -108,10 +115,13 @@ class App:
             durable=self.durable, executor=self.blocking,
         )  # fmt: skip
         self.accounts = Accounts(config, database_of(config), executor=self.hashing, now=now)
+        self.guard = Guard(config.guard, config.proxy.trusted)
+        self.door = Door(self.accounts.gate, self.accounts.channel, self.guard, now=now)
         self.resolver = Resolver(config.dns.servers, config.dns.timeout)
         self.remote = RemoteDelivery(
             config.queue, self.resolver, config.hostname, own=self.listeners.is_own, emit=self.emit
         )
+        self.rates = Rates(config.rates, Networks(config.guard.trusted))
         self.spool = Spool(os.path.join(data_dir, "queue"), emit=self.emit)
         self.queue = Queue(
             settings=config.queue, hostname=config.hostname, spool=self.spool, durable=self.durable,
@@ -134,14 +144,16 @@ class App:
         return SmtpService(
             name, config=self.config, relay=lambda: self.relay_table,
             directory=lambda: self.accounts.directory,
-            accept=self.queue.accept, new_id=self.queue.new_id, login=self.accounts.login,
-            storage_ok=self._storage_ok, sender_domain_ok=self._sender_domain, tls=self.tls, emit=self.emit,
+            accept=self.queue.accept, new_id=self.queue.new_id, door=self.door,
+            lookup=self._asked_elsewhere, storage_ok=self._storage_ok,
+            sender_domain_ok=self._sender_domain, tls=self.tls, emit=self.emit,
             now=time.time, loop=loop, executor=self.blocking, room=self.descriptors.for_session,
+            rates=self.rates,
         )  # fmt: skip
 
     def _pop3(self, loop: asyncio.AbstractEventLoop) -> Pop3Service:
         return Pop3Service(
-            config=self.config, mailboxes=self.mailboxes, login=self.accounts.login, tls=self.tls,
+            config=self.config, mailboxes=self.mailboxes, door=self.door, tls=self.tls,
             emit=self.emit, loop=loop, executor=self.blocking, relay=lambda: self.relay_table,
             room=self.descriptors.for_reader,
         )  # fmt: skip
@@ -174,19 +186,9 @@ class App:
             self.emit(events.Warned("configuration", str(text)))
 
     def _introduce(self, address: str, password: str) -> None:
-        """Shown once: only the hash is kept."""
         pop3 = next((str(a) for a in self.config.pop3.listen), "127.0.0.1:2110")
-        print(  # noqa: T201 - for the person who started us; a password has no place in a log
-            f"""
-First account: {address}   password: {password}   (shown once)
-
-  send   printf 'Subject: hello\\n\\nIt works.\\n' | .venv/bin/mailserver sendmail {address}
-  read   curl -u {address}:{password} pop3://{pop3}/1
-  queue  .venv/bin/mailserver queue list
-""",
-            file=sys.stderr,
-            flush=True,
-        )
+        # For the person who started us; a password has no place in a log.
+        print(introduction(address, password, pop3), file=sys.stderr, flush=True)  # noqa: T201 - see above
 
     # ---- while running -------------------------------------------------------------------------------------
     async def _supervised(self, name: str, component: Callable[[], Awaitable[None]]) -> None:
@@ -222,6 +224,9 @@ First account: {address}   password: {password}   (shown once)
     async def _sender_domain(self, domain: str) -> bool | None:
         return (await sender_domain(self.resolver, domain)).exists
 
+    def _asked_elsewhere(self, address: Address) -> Resolution | Awaitable[Resolution | Unavailable] | None:
+        return self.accounts.resolve(address) if self.accounts.backends.domains else None
+
     def _route_of(self, address: str) -> list[tuple[str, Route, str | None]]:
         """Where mail for an address goes, for reports to senders; [] when it goes nowhere."""
         try:
@@ -239,7 +244,8 @@ First account: {address}   password: {password}   (shown once)
     def _commands(self) -> dict[str, Callable[[dict[str, Any]], Awaitable[Any]]]:
         return {
             "status": self._status, "health": self._health, "reload": self._reload, "stop": self._stop,
-            "explain": self._explain, **account_commands(self.accounts), **queue_commands(self.queue),
+            "explain": self._explain, **account_commands(self.accounts), **guard_commands(self.guard, time.time),
+            **queue_commands(self.queue),
         }  # fmt: skip
 
     async def _status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
@@ -249,6 +255,7 @@ First account: {address}   password: {password}   (shown once)
             "queue": self.queue.status(), "mailboxes": self.mailboxes.status(), "disk_ok": self.disk.check(),
             "services": {name: service.status() for name, service in self.services.items()},
             "open_files_limit": self.descriptors.limit, "counters": self.counters.snapshot(),
+            "guard": self.guard.status(),
         }  # fmt: skip
 
     async def _health(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
@@ -310,6 +317,8 @@ First account: {address}   password: {password}   (shown once)
         self.disk.reserve = config.limits.disk_reserve
         for service in self.services.values():
             service.reconfigure(config)
+        self.guard.configure(config.guard, config.proxy.trusted)
+        self.rates.configure(config.rates, Networks(config.guard.trusted))
         self.queue.reconfigure(config.queue)
         self.remote.reconfigure(config.queue)
         self.resolver.reconfigure(config.dns.servers, config.dns.timeout)

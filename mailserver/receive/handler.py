@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from mailserver import reply
+from mailserver.accounts.sasl import offered
 from mailserver.config.schema import Config
 from mailserver.message import trace
 from mailserver.message.address import Address
 from mailserver.message.body import Body
 from mailserver.message.envelope import Envelope, Local, Recipient
-from mailserver.policy.admission import Permit, recipient
+from mailserver.policy.admission import Permit, Unavailable, recipient
 from mailserver.receive.binary import to_text
 from mailserver.receive.collector import HEADER_MAX, Collector
 from mailserver.receive.parameters import Rcpt
@@ -28,12 +29,13 @@ from mailserver.receive.spill import MEMORY_MAX, SpillFile
 from mailserver.receive.transfer import Transfer
 from mailserver.reply import Reply
 from mailserver.routing.directory import Directory
-from mailserver.routing.resolve import Leaf, Resolution, resolve
+from mailserver.routing.resolve import Leaf, Leaves, Resolution, resolve
 
 if TYPE_CHECKING:
     from mailserver.receive.server import SmtpService
     from mailserver.receive.wire import Wire
 
+Found = Resolution | Unavailable
 SenderCheck = Callable[[str], Awaitable[bool | None]]
 
 _RESOLVED_MAX = 10_000
@@ -71,13 +73,9 @@ class Handler:
             and self._sender_domain_ok is not None
         )
         self._helo = reply.lines(250, [config.hostname])
-        self._ehlo = {
-            (tls, login): reply.lines(250, self._extensions(tls, login))
-            for tls in (False, True)
-            for login in (False, True)
-        }
+        self._ehlo: dict[tuple[bool, tuple[str, ...]], Reply] = {}
 
-    def _extensions(self, tls: bool, login: bool) -> list[str]:
+    def _extensions(self, tls: bool, login: tuple[str, ...]) -> list[str]:
         limits = self._limits
         return [
             self._hostname,
@@ -91,20 +89,23 @@ class Handler:
             "DSN",
             f"LIMITS MAILMAX={limits.messages_per_session} RCPTMAX={limits.recipients}",
             *(["STARTTLS"] if tls else []),
-            *(["AUTH PLAIN LOGIN"] if login else []),
+            *([f"AUTH {' '.join(login)}"] if login else []),
         ]
 
     # ---- greetings -------------------------------------------------------------------------------
     def handle_EHLO(
         self, server: Wire, session: ClientSession, envelope: Transaction | None, hostname: str
     ) -> Reply:
-        """RFC 5321 4.1.1.1; AUTH is offered where a password is safe, STARTTLS until it has been used."""
+        """RFC 5321 4.1.1.1; AUTH offers what is safe here, STARTTLS is offered until it has been used."""
         if not self._named(session, hostname, extended=True):
             return reply.BAD_HELO
-        offers_login = (
-            self.offers_login and session.account is None and bool(session.tls or session.is_loopback)
-        )
-        return self._ehlo[not session.tls and self._service.tls is not None, offers_login]
+        offers_login = self.offers_login and session.account is None
+        login = offered(server.channel()) if offers_login else ()
+        key = not session.tls and self._service.tls is not None, login
+        answer = self._ehlo.get(key)
+        if answer is None:
+            answer = self._ehlo[key] = reply.lines(250, self._extensions(*key))
+        return answer
 
     def handle_HELO(
         self, server: Wire, session: ClientSession, envelope: Transaction | None, hostname: str
@@ -149,7 +150,9 @@ class Handler:
             return reply.SENDER_DOMAIN_UNKNOWN_YET
         return reply.SENDER_OK if exists else reply.SENDER_DOMAIN_UNKNOWN
 
-    def handle_RCPT(self, server: Wire, session: ClientSession, envelope: Transaction, rcpt: Rcpt) -> Reply:
+    def handle_RCPT(
+        self, server: Wire, session: ClientSession, envelope: Transaction, rcpt: Rcpt
+    ) -> Reply | Awaitable[Reply]:
         """RFC 5321 4.1.1.3: unknown recipients are refused here, through aliases too."""
         if envelope.given >= self._limits.recipients:
             return reply.TOO_MANY_RECIPIENTS
@@ -157,7 +160,22 @@ class Handler:
             return reply.NOT_ASCII_WITHOUT_SMTPUTF8
         directory = self._directory()
         address = rcpt.address or Address("postmaster", directory.default_domain)
-        decision = recipient(session.verdict, session.account is not None, self._resolve(directory, address))
+        found = self._resolve(directory, address)
+        if type(found) is not Leaves and isinstance(found, Awaitable):
+            return self._looked_up(found, address, server, session, envelope, rcpt)
+        return self._decided(found, address, server, session, envelope, rcpt)
+
+    async def _looked_up(
+        self, found: Awaitable[Found], address: Address, server: Wire, session: ClientSession,
+        envelope: Transaction, rcpt: Rcpt,
+    ) -> Reply:  # fmt: skip
+        return self._decided(await found, address, server, session, envelope, rcpt)
+
+    def _decided(
+        self, found: Found, address: Address, server: Wire, session: ClientSession, envelope: Transaction,
+        rcpt: Rcpt,
+    ) -> Reply:  # fmt: skip
+        decision = recipient(session.verdict, session.account is not None, found)
         if not isinstance(decision, Permit):
             server.rule = decision.reason
             return decision.reply
@@ -167,12 +185,16 @@ class Handler:
             self._add(envelope, leaf, rcpt)
         return reply.RECIPIENT_OK
 
-    def _resolve(self, directory: Directory, address: Address) -> Resolution:
-        """Remembered while the directory stays the same object: it never changes, it is replaced."""
+    def _resolve(self, directory: Directory, address: Address) -> Resolution | Awaitable[Found]:
+        """Remembered while the directory stays the same object: it never changes, it is replaced. What somebody
+        else has to be asked for is not: who asks remembers."""
         if directory is not self._resolved_in or len(self._resolved) > _RESOLVED_MAX:
             self._resolved_in, self._resolved = directory, {}
         resolution = self._resolved.get(address)
         if resolution is None:
+            asked = self._service.lookup(address)
+            if asked is not None:
+                return asked
             resolution = self._resolved[address] = resolve(directory, address)
         return resolution
 
