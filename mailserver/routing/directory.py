@@ -14,8 +14,8 @@ ROLE_ADDRESSES = ("postmaster", "abuse", "mailer-daemon", "root", "hostmaster") 
 
 @dataclass(frozen=True, slots=True)
 class DomainEntry:
-    """``mailboxes``: local parts with an account, maybe a view of them that grows. ``aliases``: local part → targets, each a full address
-    ``local@domain`` in normalised form. ``catch_all``: a full address or None."""
+    """``mailboxes``: local parts with an account, maybe a view of them that grows. ``aliases``: local part →
+    targets, each a full address ``local@domain`` in normalised form. ``catch_all``: a full address or None."""
 
     mailboxes: Set[str] = frozenset()
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

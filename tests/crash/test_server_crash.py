@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mailserver.store.durable import CRASH_POINTS
 
 SUBJECT = re.compile(rb"^Subject: (\S+)", re.M)
