@@ -34,11 +34,13 @@ from mailserver.deliver.remote import RemoteDelivery
 from mailserver.dns.resolver import Resolver
 from mailserver.dns.sender import sender_domain
 from mailserver.host import limits, notify
+from mailserver.host.certificate_watch import CertificateWatch
 from mailserver.host.descriptors import DescriptorWatch
 from mailserver.host.disk import DiskWatch
 from mailserver.host.lock import DirectoryInUseError
 from mailserver.host.privileges import PrivilegeError
-from mailserver.host.tls import ServerContext, TlsError, server_context
+from mailserver.host.tls import TlsError
+from mailserver.host.tls_contexts import TlsContexts, tls_contexts
 from mailserver.listeners import Listeners
 from mailserver.message.address import Address, AddressError, parse
 from mailserver.message.envelope import Route
@@ -72,7 +74,10 @@ _T = TypeVar("_T")
 class App:
     """Everything that lives as long as the process."""
 
-    def __init__(self, config_path: Path, loaded: Loaded, listeners: Listeners, tls: ServerContext) -> None:
+    def __init__(
+        self, config_path: Path, loaded: Loaded, listeners: Listeners, tls: TlsContexts,
+        noticed: Iterable[events.Event] = (),
+    ) -> None:  # fmt: skip
         self.started = time.time()
         self.config_path, self.config = config_path, loaded.config
         self.listeners, self.tls, self.warnings = listeners, tls, loaded.warnings
@@ -83,6 +88,9 @@ class App:
         self.reloading = asyncio.Lock()
         self.relay_table = RelayTable.compile(loaded.relay_rules())
         self.descriptors = DescriptorWatch(limits.raise_nofile().now, self.emit)
+        self.certificates = CertificateWatch(tls, self.emit)
+        for event in noticed:
+            self.emit(event)
 
     def emit(self, event: events.Event) -> None:
         """The one stream of events and its readers."""
@@ -146,14 +154,14 @@ class App:
             directory=lambda: self.accounts.directory,
             accept=self.queue.accept, new_id=self.queue.new_id, door=self.door,
             lookup=self._asked_elsewhere, storage_ok=self._storage_ok,
-            sender_domain_ok=self._sender_domain, tls=self.tls, emit=self.emit,
+            sender_domain_ok=self._sender_domain, tls=self.tls.of(name), emit=self.emit,
             now=time.time, loop=loop, executor=self.blocking, room=self.descriptors.for_session,
             rates=self.rates,
         )  # fmt: skip
 
     def _pop3(self, loop: asyncio.AbstractEventLoop) -> Pop3Service:
         return Pop3Service(
-            config=self.config, mailboxes=self.mailboxes, door=self.door, tls=self.tls,
+            config=self.config, mailboxes=self.mailboxes, door=self.door, tls=self.tls.of("pop3"),
             emit=self.emit, loop=loop, executor=self.blocking, relay=lambda: self.relay_table,
             room=self.descriptors.for_reader,
         )  # fmt: skip
@@ -209,6 +217,7 @@ class App:
         next_sign = 0.0
         while True:
             self.disk.check()
+            self.certificates.check(self.config.tls, self.data_dir, time.time())
             now = time.monotonic()
             if interval and now >= next_sign:
                 notify.watchdog()
@@ -245,7 +254,7 @@ class App:
         return {
             "status": self._status, "health": self._health, "reload": self._reload, "stop": self._stop,
             "explain": self._explain, **account_commands(self.accounts), **guard_commands(self.guard, time.time),
-            **queue_commands(self.queue),
+            **queue_commands(self.queue, self.rates.forget),
         }  # fmt: skip
 
     async def _status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
@@ -255,7 +264,7 @@ class App:
             "queue": self.queue.status(), "mailboxes": self.mailboxes.status(), "disk_ok": self.disk.check(),
             "services": {name: service.status() for name, service in self.services.items()},
             "open_files_limit": self.descriptors.limit, "counters": self.counters.snapshot(),
-            "guard": self.guard.status(),
+            "guard": self.guard.status(), "certificates": self.tls.servers.described(),
         }  # fmt: skip
 
     async def _health(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
@@ -304,8 +313,8 @@ class App:
         relay_table = RelayTable.compile(loaded.relay_rules())
         change = self.listeners.prepare(config)
         try:
-            # Tried on a context nobody uses; it also makes the pair where a certificate was taken out.
-            await self._in_thread(server_context, config.tls, self.data_dir, config.hostname)
+            # Tried on contexts nobody uses; it also makes the pair where a certificate was taken out.
+            await self._in_thread(tls_contexts, config.tls, self.data_dir, config.hostname)
             self.log.reopen(config.log)
             await self.accounts.refresh(config)
         except Exception:
