@@ -21,11 +21,13 @@ from mailserver.message.address import Address
 from mailserver.message.body import Body
 from mailserver.message.envelope import Envelope, Local, Recipient
 from mailserver.policy.admission import Permit, Unavailable, recipient
+from mailserver.policy.submission import Senders, sender_answer
 from mailserver.receive.binary import to_text
 from mailserver.receive.collector import HEADER_MAX, Collector
 from mailserver.receive.parameters import Rcpt
 from mailserver.receive.session import ClientSession, Transaction
 from mailserver.receive.spill import MEMORY_MAX, SpillFile
+from mailserver.receive.submission import Additions
 from mailserver.receive.transfer import Transfer
 from mailserver.reply import Reply
 from mailserver.routing.directory import Directory
@@ -67,6 +69,7 @@ class Handler:
         """Everything that depends on the configuration, computed once."""
         self._hostname, self._limits = config.hostname, config.limits
         self._spill_path = os.path.join(config.data_dir, "tmp", "")
+        self._senders = Senders(config.submission.senders)
         self._checks_sender = (
             self._service.name == "smtp"
             and config.smtp.check_sender_domain
@@ -139,9 +142,26 @@ class Handler:
             return reply.TOO_LARGE
         if not self._storage_ok():
             return reply.NO_STORAGE
-        if self._checks_sender and mail.sender is not None and session.account is None:
-            return self._sender_checked(mail.sender.domain)
+        if mail.sender is not None:
+            if session.account is not None:
+                return self._sender_owned(server, session.account, mail.sender)
+            if self._checks_sender:
+                return self._sender_checked(mail.sender.domain)
         return reply.SENDER_OK
+
+    def _sender_owned(self, server: Wire, account: str, sender: Address) -> Reply | Awaitable[Reply]:
+        """RFC 6409 6.1, wherever the login took place: else port 25 would be the way around it."""
+        if self._senders.names(account, sender):
+            return reply.SENDER_OK
+        found = self._resolve(self._directory(), sender)
+        if type(found) is not Leaves and isinstance(found, Awaitable):
+            return self._sender_looked_up(found, server, account)
+        server.rule, answer = sender_answer(found, account)
+        return answer
+
+    async def _sender_looked_up(self, found: Awaitable[Found], server: Wire, account: str) -> Reply:
+        server.rule, answer = sender_answer(await found, account)
+        return answer
 
     async def _sender_checked(self, domain: str) -> Reply:
         assert self._sender_domain_ok is not None
@@ -243,9 +263,12 @@ class Handler:
         collector = Collector(self._limits.message_size, chunked=chunked, raw=binary)
         path = self._spill_path + message.id
         head = trace.head(message, received)
-        return Transfer(
+        transfer = Transfer(
             message, head, collector, budget=self._service.budget, path=path, squeeze=server.squeeze
         )
+        if self._service.requires_login:
+            transfer.additions = Additions(message, self._date.at(now), self._hostname)
+        return transfer
 
     def _protocol(self, session: ClientSession, smtputf8: bool) -> str:
         """The ``with`` clause: RFC 3848, RFC 6531 4.3."""
@@ -268,6 +291,17 @@ class Handler:
             return reply.TOO_LARGE
         return reply.BARE_LINE_END_IN_MESSAGE if collector.bare else None
 
+    def rate_refusal(self, server: Wire, message: Envelope, recipients: int) -> Reply | None:
+        """Too much in a while: what an account sends is taken and will be held, anybody else comes again."""
+        excess = self._service.rates.message(message.account, message.client, recipients, self._service.now())
+        if excess is None:
+            return None
+        if message.account is not None:
+            message.hold = excess.rule
+            return None
+        server.rule = excess.rule
+        return reply.TOO_MUCH_MAIL
+
     def loop_refusal(self, message: Envelope, header: bytes) -> Reply | None:
         """The message has been here before: too many hops (RFC 5321 6.3), or a Delivered-To of its
         recipient."""
@@ -287,10 +321,14 @@ class Handler:
         text = to_text(transfer.raw())
         if text is None:
             return reply.CANNOT_CONVERT
-        head, lines = transfer.head, text.count(b"\n") + transfer.head.count(b"\n")
         end = 0 if text.startswith(b"\n") else text.find(b"\n\n", 0, HEADER_MAX)
-        if refusal := self.loop_refusal(transfer.message, text[: end if end >= 0 else HEADER_MAX]):
+        header = text[: end if end >= 0 else HEADER_MAX]
+        if refusal := self.loop_refusal(transfer.message, header):
             return refusal
+        head = transfer.head
+        if transfer.additions is not None and len(header) < HEADER_MAX:
+            head += transfer.additions.to(header)
+        lines = text.count(b"\n") + head.count(b"\n")
         size, eight_bit = len(head) + len(text), not text.isascii()
         if len(text) <= MEMORY_MAX:
             return Body(head, size, lines, (text,), None, eight_bit)
