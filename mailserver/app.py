@@ -18,11 +18,13 @@ from typing import Any, Literal, TypeVar
 
 from mailserver import __version__, events
 from mailserver.accounts.accounts import Accounts
+from mailserver.accounts.door import Door
 from mailserver.accounts.errors import AccountsError, AccountsUnavailable
 from mailserver.accounts.known import database_of
 from mailserver.config.faults import ConfigError
 from mailserver.config.load import Loaded, load
 from mailserver.control.account_commands import account_commands
+from mailserver.control.guard_commands import guard_commands
 from mailserver.control.queue_commands import queue_commands
 from mailserver.control.server import ControlServer
 from mailserver.deliver.deliver import deliverer
@@ -31,25 +33,31 @@ from mailserver.deliver.remote import RemoteDelivery
 from mailserver.dns.resolver import Resolver
 from mailserver.dns.sender import sender_domain
 from mailserver.host import limits, notify
+from mailserver.host.certificate_watch import CertificateWatch
 from mailserver.host.descriptors import DescriptorWatch
 from mailserver.host.disk import DiskWatch
 from mailserver.host.lock import DirectoryInUseError
 from mailserver.host.privileges import PrivilegeError
-from mailserver.host.tls import ServerContext, TlsError, server_context
+from mailserver.host.tls import TlsError
+from mailserver.host.tls_contexts import TlsContexts, tls_contexts
 from mailserver.introduction import introduction
 from mailserver.listeners import Listeners
-from mailserver.message.address import AddressError, parse
+from mailserver.message.address import Address, AddressError, parse
 from mailserver.message.envelope import Route
 from mailserver.observe.counters import Counters
 from mailserver.observe.log import Log
+from mailserver.policy.admission import Unavailable
 from mailserver.policy.explain import explain
+from mailserver.policy.guard import Guard
+from mailserver.policy.networks import Networks
+from mailserver.policy.rates import Rates
 from mailserver.policy.relay import RelayTable
 from mailserver.pop3.server import Pop3Service
 from mailserver.queue.queue import Queue
 from mailserver.queue.spool import Spool
 from mailserver.receive.server import SmtpService
 from mailserver.receive.spill import clear
-from mailserver.routing.resolve import Foreign, Leaves, resolve
+from mailserver.routing.resolve import Foreign, Leaves, Resolution, resolve
 from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
 
@@ -66,7 +74,10 @@ _T = TypeVar("_T")
 class App:
     """Everything that lives as long as the process."""
 
-    def __init__(self, config_path: Path, loaded: Loaded, listeners: Listeners, tls: ServerContext) -> None:
+    def __init__(
+        self, config_path: Path, loaded: Loaded, listeners: Listeners, tls: TlsContexts,
+        noticed: Iterable[events.Event] = (),
+    ) -> None:  # fmt: skip
         self.started = time.time()
         self.config_path, self.config = config_path, loaded.config
         self.listeners, self.tls, self.warnings = listeners, tls, loaded.warnings
@@ -78,6 +89,9 @@ class App:
         self.reloading = asyncio.Lock()
         self.relay_table = RelayTable.compile(loaded.relay_rules())
         self.descriptors = DescriptorWatch(limits.raise_nofile().now, self.emit)
+        self.certificates = CertificateWatch(tls, self.emit)
+        for event in noticed:
+            self.emit(event)
 
     def emit(self, event: events.Event) -> None:
         """The one stream of events and its readers."""
@@ -110,10 +124,13 @@ class App:
             durable=self.durable, executor=self.blocking,
         )  # fmt: skip
         self.accounts = Accounts(config, database_of(config), executor=self.hashing, now=now)
+        self.guard = Guard(config.guard, config.proxy.trusted)
+        self.door = Door(self.accounts.gate, self.accounts.channel, self.guard, now=now)
         self.resolver = Resolver(config.dns.servers, config.dns.timeout)
         self.remote = RemoteDelivery(
             config.queue, self.resolver, config.hostname, own=self.listeners.is_own, emit=self.emit
         )
+        self.rates = Rates(config.rates, Networks(config.guard.trusted))
         self.spool = Spool(os.path.join(data_dir, "queue"), emit=self.emit)
         self.queue = Queue(
             settings=config.queue, hostname=config.hostname, spool=self.spool, durable=self.durable,
@@ -136,14 +153,16 @@ class App:
         return SmtpService(
             name, config=self.config, relay=lambda: self.relay_table,
             directory=lambda: self.accounts.directory,
-            accept=self.queue.accept, new_id=self.queue.new_id, login=self.accounts.login,
-            storage_ok=self._storage_ok, sender_domain_ok=self._sender_domain, tls=self.tls, emit=self.emit,
+            accept=self.queue.accept, new_id=self.queue.new_id, door=self.door,
+            lookup=self._asked_elsewhere, storage_ok=self._storage_ok,
+            sender_domain_ok=self._sender_domain, tls=self.tls.of(name), emit=self.emit,
             now=time.time, loop=loop, executor=self.blocking, room=self.descriptors.for_session,
+            rates=self.rates,
         )  # fmt: skip
 
     def _pop3(self, loop: asyncio.AbstractEventLoop) -> Pop3Service:
         return Pop3Service(
-            config=self.config, mailboxes=self.mailboxes, login=self.accounts.login, tls=self.tls,
+            config=self.config, mailboxes=self.mailboxes, door=self.door, tls=self.tls.of("pop3"),
             emit=self.emit, loop=loop, executor=self.blocking, relay=lambda: self.relay_table,
             room=self.descriptors.for_reader,
         )  # fmt: skip
@@ -200,6 +219,7 @@ class App:
         next_sign = 0.0
         while True:
             self.disk.check()
+            self.certificates.check(self.config.tls, self.data_dir, time.time())
             now = time.monotonic()
             if interval and now >= next_sign:
                 notify.watchdog()
@@ -219,6 +239,9 @@ class App:
     async def _sender_domain(self, domain: str) -> bool | None:
         return (await sender_domain(self.resolver, domain)).exists
 
+    def _asked_elsewhere(self, address: Address) -> Resolution | Awaitable[Resolution | Unavailable] | None:
+        return self.accounts.resolve(address) if self.accounts.backends.domains else None
+
     def _route_of(self, address: str) -> list[tuple[str, Route, str | None]]:
         """Where mail for an address goes, for reports to senders; [] when it goes nowhere."""
         try:
@@ -236,7 +259,8 @@ class App:
     def _commands(self) -> dict[str, Callable[[dict[str, Any]], Awaitable[Any]]]:
         return {
             "status": self._status, "health": self._health, "reload": self._reload, "stop": self._stop,
-            "explain": self._explain, **account_commands(self.accounts), **queue_commands(self.queue),
+            "explain": self._explain, **account_commands(self.accounts), **guard_commands(self.guard, time.time),
+            **queue_commands(self.queue, self.rates.forget),
         }  # fmt: skip
 
     async def _status(self, _arguments: dict[str, Any]) -> dict[str, Any]:
@@ -246,6 +270,7 @@ class App:
             "queue": self.queue.status(), "mailboxes": self.mailboxes.status(), "disk_ok": self.disk.check(),
             "services": {name: service.status() for name, service in self.services.items()},
             "open_files_limit": self.descriptors.limit, "counters": self.counters.snapshot(),
+            "guard": self.guard.status(), "certificates": self.tls.servers.described(),
         }  # fmt: skip
 
     async def _health(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
@@ -294,8 +319,8 @@ class App:
         relay_table = RelayTable.compile(loaded.relay_rules())
         change = self.listeners.prepare(config)
         try:
-            # Tried on a context nobody uses; it also makes the pair where a certificate was taken out.
-            await self._in_thread(server_context, config.tls, self.data_dir, config.hostname)
+            # Tried on contexts nobody uses; it also makes the pair where a certificate was taken out.
+            await self._in_thread(tls_contexts, config.tls, self.data_dir, config.hostname)
             self.log.reopen(config.log)
             await self.accounts.refresh(config)
         except Exception:
@@ -307,6 +332,8 @@ class App:
         self.disk.reserve = config.limits.disk_reserve
         for service in self.services.values():
             service.reconfigure(config)
+        self.guard.configure(config.guard, config.proxy.trusted)
+        self.rates.configure(config.rates, Networks(config.guard.trusted))
         self.queue.reconfigure(config.queue)
         self.remote.reconfigure(config.queue)
         self.resolver.reconfigure(config.dns.servers, config.dns.timeout)

@@ -124,6 +124,14 @@ class Accepted(Event, frozen=True, tag="accepted"):
     rule: str = ""
 
 
+class HeldBack(_WarningLevel, frozen=True, tag="held"):
+    """Accepted, and nobody gets it before an administrator releases it: ``account`` sent too much."""
+
+    id: str
+    account: str
+    rule: str
+
+
 class DeliveredTo(Event, frozen=True, tag="delivered"):
     id: str
     recipient: str

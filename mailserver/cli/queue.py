@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mailserver.cli import site
+from mailserver.cli.failure import fail
 from mailserver.cli.options import ConfigOption, JsonOption, family
 from mailserver.cli.output import moment, print_json, print_table, print_tree
 
@@ -16,11 +17,20 @@ if TYPE_CHECKING:
     from mailserver.queue.spool import Loaded
 
 app = family("Mail that still has somewhere to go.")
-Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Queue ids, as `queue list` shows them.")]
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ID", help="Queue ids, as `queue list` shows them.", show_default=False),
+]
+OfAccount = Annotated[
+    str | None,
+    typer.Option(
+        "--account", metavar="ADDRESS", help="All that this account has sent, logged in.", show_default=False
+    ),
+]
 
 
 @app.command("list")
-def list_(json: JsonOption = False, config: ConfigOption = None) -> None:
+def list_(account: OfAccount = None, json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show what waits, why, and when it is tried next. Without a running server: what lies on disk.
 
     \b
@@ -30,9 +40,11 @@ def list_(json: JsonOption = False, config: ConfigOption = None) -> None:
     from mailserver.control.client import ServerDown
 
     try:
-        messages = site.ask(config, "queue.list")
+        messages = site.ask(config, "queue.list", account=account)
     except ServerDown:
-        messages = _on_disk(site.data_dir(config))
+        messages = [
+            m for m in _on_disk(site.data_dir(config)) if not account or m["account"] == account.lower()
+        ]
     if json:
         print_json(messages)
     else:
@@ -71,21 +83,32 @@ def retry(
 
 
 @app.command()
-def hold(ids: Ids, config: ConfigOption = None) -> None:
+def hold(ids: Ids = None, account: OfAccount = None, config: ConfigOption = None) -> None:
     """Keep messages from being tried until they are released."""
-    _report("held", site.ask(config, "queue.hold", ids=ids))
+    _report("held", _ask_about(config, "queue.hold", ids, account))
 
 
 @app.command()
-def release(ids: Ids, config: ConfigOption = None) -> None:
-    """Let held messages go on."""
-    _report("released", site.ask(config, "queue.release", ids=ids))
+def release(ids: Ids = None, account: OfAccount = None, config: ConfigOption = None) -> None:
+    """Let held messages go on. With --account the account may send as much as ever again."""
+    _report("released", _ask_about(config, "queue.release", ids, account))
 
 
 @app.command()
-def remove(ids: Ids, config: ConfigOption = None) -> None:
-    """Delete messages; nobody gets a report."""
-    _report("removed", site.ask(config, "queue.remove", ids=ids))
+def remove(ids: Ids = None, account: OfAccount = None, config: ConfigOption = None) -> None:
+    """Delete messages; nobody gets a report.
+
+    \b
+    mailserver queue remove 1K5Q3ZB8W0QJ4
+    mailserver queue remove --account alice@example.test     # her password was stolen
+    """
+    _report("removed", _ask_about(config, "queue.remove", ids, account))
+
+
+def _ask_about(config: str | None, command: str, ids: list[str] | None, account: str | None) -> Any:
+    if not ids and account is None:
+        fail("which messages? Give their ids, or --account ADDRESS", 2)
+    return site.ask(config, command, ids=ids or [], account=account)
 
 
 def _report(done: str, result: Any) -> None:
@@ -103,7 +126,8 @@ def _rows(messages: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
         )  # fmt: skip
         for recipient in message["recipients"]:
             if recipient["state"] == "pending":
-                rows.append((*own, recipient["address"], recipient["last_reply"]))
+                why = message.get("hold_reason") or recipient["last_reply"]
+                rows.append((*own, recipient["address"], why))
                 own = ("",) * len(own)
     return rows
 
@@ -123,7 +147,7 @@ def _on_disk(data_dir: str) -> list[dict[str, Any]]:
 
 
 def _shown(loaded: Loaded) -> QueuedMessage:
-    from mailserver.queue.listing import QueuedMessage, QueuedRecipient
+    from mailserver.queue.listing import QueuedMessage, QueuedRecipient, hold_reason
 
     envelope = loaded.envelope
     return QueuedMessage(
@@ -135,4 +159,6 @@ def _shown(loaded: Loaded) -> QueuedMessage:
         loaded.due,
         loaded.attempts,
         loaded.held,
+        envelope.account,
+        hold_reason(envelope, held=loaded.held),
     )

@@ -79,6 +79,22 @@ A rule that would let much of the internet relay (`0.0.0.0/0`, anything shorter 
 is refused unless `even_the_whole_internet = true` stands beside it. IPv6 clients that are really IPv4
 (`::ffff:192.168.1.5`) are judged by the IPv4 rules. The log names the rule that decided, with its line.
 
+Whoever has logged in may use as sender of a message: the account's own address, every address whose mail
+reaches its mailbox (aliases, a list it is on, a catch-all), and what `submission.senders` gives it. Any other
+is refused with 553, on every listener.
+
+```toml
+[submission.senders]
+"alice@example.test" = ["news@elsewhere.test", "*@shop.test"]    # an address, a whole domain
+"printer@example.test" = "*"                                     # any
+```
+
+On the submission listeners a message without From, Date or Message-ID gets it, in front; nothing else of it
+is touched. An account that sends more than `[rates]` allows loses nothing: what is beyond waits in the queue,
+held, mail to our own users too, until somebody has looked (`mailserver queue list --account ADDRESS`) and
+says `mailserver queue release --account ADDRESS` or, where a password was stolen, `queue remove --account
+ADDRESS`.
+
 ## Who gets what
 
 ```toml

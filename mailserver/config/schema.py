@@ -41,6 +41,10 @@ class Submission(Section):
     enabled: bool = Field(default=True, description="Whether these listeners are opened at all.")
     listen: Listens = Field(default=(), description="Addresses with STARTTLS.")
     listen_tls: Listens = Field(default=(), description="Addresses with TLS from the first octet.")
+    senders: dict[str, Annotated[tuple[str, ...], OneOrMore]] = Field(
+        default_factory=dict,
+        description='Account → senders it may use besides its own addresses: an address, "*@example.test" or "*".',
+    )
 
 
 class Lmtp(Section):

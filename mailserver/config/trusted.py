@@ -1,4 +1,6 @@
-"""[tls], [guard], [proxy] and [confine] judged for their meaning. Pure; semantics.py asks for it."""
+"""[tls], [guard], [proxy], [confine] and [submission.senders] judged for their meaning. Pure; semantics.py
+asks for it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from pathlib import Path as FilePath
 from mailserver.config.lines import Path
 from mailserver.config.schema import Config
 from mailserver.config.shape import Finding
+from mailserver.message.address import AddressError, parse
 from mailserver.policy import pattern
+from mailserver.policy.submission import sender_key
 
 Unreadable = Callable[[FilePath], str | None]
 
@@ -19,6 +23,7 @@ def check(config: Config, unreadable: Unreadable) -> Iterator[Finding]:
     yield from _networks(("guard", "trusted"), config.guard.trusted)
     yield from _networks(("proxy", "trusted"), config.proxy.trusted)
     yield from _proxy(config)
+    yield from _senders(config)
     if config.guard.longest_delay < config.guard.first_delay:
         yield Finding(
             ("guard", "longest_delay"), "shorter than guard.first_delay", 'give a longer wait, like "30s"'
@@ -48,6 +53,21 @@ def _networks(path: Path, texts: tuple[str, ...]) -> Iterator[Finding]:
             continue
         if pattern.is_much_of_the_internet(network):
             yield Finding(where, f"{network} would trust strangers", "name your own networks")
+
+
+def _senders(config: Config) -> Iterator[Finding]:
+    for account, senders in config.submission.senders.items():
+        where: Path = ("submission", "senders", account)
+        try:
+            parse(account)
+        except AddressError as error:
+            yield Finding(where, f"no account: {error}", 'write it like "alice@example.test"')
+        for n, sender in enumerate(senders):
+            try:
+                sender_key(sender)
+            except AddressError as error:
+                path: Path = (*where, n) if len(senders) > 1 else where
+                yield Finding(path, f'"{sender}": {error}', 'write an address, "*@example.test" or "*"')
 
 
 def _proxy(config: Config) -> Iterator[Finding]:

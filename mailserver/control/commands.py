@@ -62,8 +62,17 @@ class AliasTargets(Arguments, frozen=True):
     targets: list[str]
 
 
-class QueueIds(Arguments, frozen=True):
-    ids: list[str]
+class QueueOf(Arguments, frozen=True):
+    """A listing; ``account`` None: of all."""
+
+    account: str | None = None
+
+
+class QueueSome(Arguments, frozen=True):
+    """These, and all that ``account`` sent."""
+
+    ids: list[str] = []
+    account: str | None = None
 
 
 class QueueRetry(Arguments, frozen=True):
@@ -110,12 +119,12 @@ COMMANDS: Mapping[str, type[Arguments]] = MappingProxyType(
         "alias.set": AliasTargets,
         "alias.list": OfDomain,
         "alias.remove": AddressOnly,
-        "queue.list": Arguments,
+        "queue.list": QueueOf,
         "queue.show": QueueId,
         "queue.retry": QueueRetry,  # {"count"}, like the next three
-        "queue.hold": QueueIds,
-        "queue.release": QueueIds,
-        "queue.remove": QueueIds,
+        "queue.hold": QueueSome,
+        "queue.release": QueueSome,
+        "queue.remove": QueueSome,
         "guard.list": Arguments,  # policy.guard.Slowed objects
         "guard.clear": GuardClear,  # {"count"}
         "explain": Explain,  # policy.explain.Explanation

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mailserver.control.server import Refused
+from mailserver.message.address import AddressError, parse
 
 if TYPE_CHECKING:
     from mailserver.queue.queue import Queue
@@ -17,17 +18,19 @@ Arguments = dict[str, Any]
 PORTION = 200  # messages described in one turn of the loop: about 3 ms
 
 
-def queue_commands(queue: Queue) -> dict[str, Callable[[Arguments], Awaitable[Any]]]:
-    """Command name → handler. Unknown ids are Refused before anything is done."""
+Handlers = dict[str, Callable[[Arguments], Awaitable[Any]]]
 
-    def known(ids: list[str]) -> list[str]:
-        if missing := [name for name in ids if queue.show(name) is None]:
-            raise Refused(f"not in the queue: {', '.join(missing)}")
-        return ids
 
-    async def show_all(_: Arguments) -> Any:
+def queue_commands(queue: Queue, trusted_again: Callable[[str], None]) -> Handlers:
+    """Command name → handler. Unknown ids are Refused before anything is done. ``trusted_again`` is told the
+    account whose mail an administrator released as a whole."""
+    return _questions(queue) | _changes(queue, trusted_again)
+
+
+def _questions(queue: Queue) -> Handlers:
+    async def show_all(args: Arguments) -> Any:
         shown: list[bytes] = []
-        for number, name in enumerate(queue.ids()):
+        for number, name in enumerate(queue.ids(_account(args))):
             if (message := queue.show(name)) is not None:  # it may be settled meanwhile
                 shown.append(msgspec.json.encode(message))
             if number % PORTION == 0:
@@ -35,26 +38,55 @@ def queue_commands(queue: Queue) -> dict[str, Callable[[Arguments], Awaitable[An
         return msgspec.Raw(b"[" + b",".join(shown) + b"]")
 
     async def show(args: Arguments) -> Any:
-        return queue.show(known([args["id"]])[0])
+        return queue.show(_known(queue, [args["id"]])[0])
 
+    return {"queue.list": show_all, "queue.show": show}
+
+
+def _changes(queue: Queue, trusted_again: Callable[[str], None]) -> Handlers:
     async def retry(args: Arguments) -> Any:
         ids = args["ids"]
-        return {"count": queue.retry(None if ids is None else known(ids))}
+        return {"count": queue.retry(None if ids is None else _known(queue, ids))}
 
     async def hold(args: Arguments) -> Any:
-        return {"count": queue.hold(known(args["ids"]))}
+        return {"count": queue.hold(_chosen(queue, args))}
 
     async def release(args: Arguments) -> Any:
-        return {"count": queue.release(known(args["ids"]))}
+        count = queue.release(_chosen(queue, args))
+        if (account := _account(args)) is not None:
+            trusted_again(account)
+        return {"count": count}
 
     async def remove(args: Arguments) -> Any:
-        return {"count": await queue.remove(known(args["ids"]))}
+        return {"count": await queue.remove(_chosen(queue, args))}
 
     return {
-        "queue.list": show_all,
-        "queue.show": show,
         "queue.retry": retry,
         "queue.hold": hold,
         "queue.release": release,
         "queue.remove": remove,
     }
+
+
+def _known(queue: Queue, ids: list[str]) -> list[str]:
+    if missing := [name for name in ids if queue.show(name) is None]:
+        raise Refused(f"not in the queue: {', '.join(missing)}")
+    return ids
+
+
+def _chosen(queue: Queue, args: Arguments) -> list[str]:
+    """The ids that were named, and those of the account's messages."""
+    ids = _known(queue, args["ids"])
+    if (account := _account(args)) is not None:
+        ids = [*ids, *queue.ids(account)]
+    return list(dict.fromkeys(ids))
+
+
+def _account(args: Arguments) -> str | None:
+    """The mailbox key of the account that was named, if any."""
+    if args["account"] is None:
+        return None
+    try:
+        return parse(args["account"]).key
+    except AddressError as error:
+        raise Refused(f"{args['account']}: {error}") from None

@@ -64,6 +64,7 @@ class Envelope(msgspec.Struct):
     envid: str | None = None  # ENVID=, xtext as received (RFC 3461 4.4)
     account: str | None = None  # who was logged in, if anybody
     client: str = ""  # "192.0.2.1" of the client it came from; "" = made here
+    hold: str = ""  # the rule by which it was held when it was accepted; "" = it was not
 
 
 class Delivered(msgspec.Struct, frozen=True, tag="delivered"):

@@ -104,6 +104,7 @@ _ONE_EACH: dict[type[Event], str] = {
     events.DeferredFor: "deferred",
     events.FailedFor: "failed",
     events.Bounced: "bounced",
+    events.HeldBack: "held",
     events.Dropped: "dropped",
     events.Removed: "removed",
     events.Quarantined: "quarantined",
@@ -111,5 +112,5 @@ _ONE_EACH: dict[type[Event], str] = {
 }
 _MESSAGE_KEYS = (
     "accepted", "accepted_recipients", "accepted_bytes", "delivered", "deferred", "failed", "bounced",
-    "dropped", "removed", "quarantined", "retrieved", "deleted", "problems",
+    "dropped", "held", "removed", "quarantined", "retrieved", "deleted", "problems",
 )  # fmt: skip

@@ -99,10 +99,10 @@ class Rates:
         With a login the account's limits hold wherever it comes from, without one the address's.
         """
         logged_in = account is not None
-        if not logged_in and address in self._trusted:
+        messages, people = self._messages[logged_in], self._recipients[logged_in]
+        if not (messages.count or people.count) or (not logged_in and address in self._trusted):
             return None
         key, prefix = (account or "", "") if logged_in else (client_key(address), "address_")
-        messages, people = self._messages[logged_in], self._recipients[logged_in]
         if wait := people.wait(key, now, recipients):
             return _excess(wait, f"{prefix}recipients_per_hour", people)
         if wait := messages.take(key, now):

@@ -11,8 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mailserver import events
+from mailserver.accounts.authenticate import LoggedIn
+from mailserver.accounts.door import Attempt, PutOff
 from mailserver.accounts.errors import AccountsUnavailable
-from mailserver.accounts.sasl import MECHANISMS, Challenge, Credentials, Exchange, SaslError
+from mailserver.accounts.sasl import Challenge, Channel, SaslError, offered
+from mailserver.accounts.sasl import Refused as Denied
 from mailserver.pop3.maildrop import Maildrop
 from mailserver.pop3.protocol import OK, Refused, State, capabilities
 
@@ -20,8 +23,6 @@ if TYPE_CHECKING:
     from mailserver.pop3.session import Session
 
 LOGIN_ATTEMPTS: Final = 3  # failed logins of one connection
-MECHANISM_NAMES: Final = tuple(MECHANISMS)
-MECHANISM_LIST: Final = "\r\n".join(("+OK mechanisms follow", *MECHANISM_NAMES, ".", "")).encode()
 
 
 def may_log_in(session: Session) -> bool:
@@ -50,53 +51,83 @@ def _pass(session: Session, args: list[bytes]) -> bytes:
     if session.user is None:
         raise Refused("USER comes first")
     name, session.user = session.user, None
-    return session.wait(_log_in(session, name.decode("utf-8", "replace"), args[0], "USER"))
+    return session.wait(_log_in(session, name.decode("utf-8", "replace"), args[0]))
+
+
+def _channel(session: Session) -> Channel:
+    """What this connection allows."""
+    connection = session.transport.get_extra_info("ssl_object")
+    return session.service.door.channel(connection, safe=may_log_in(session))
 
 
 def _auth(session: Session, args: list[bytes]) -> bytes:
-    _require_safety(session)
-    if not args:
-        return MECHANISM_LIST  # what clients older than CAPA ask with
+    channel = _channel(session)
+    if not args:  # what clients older than CAPA ask with
+        return "\r\n".join(("+OK mechanisms follow", *offered(channel), ".", "")).encode()
     try:
-        session.exchange = Exchange(args[0].decode("ascii", "replace"))
+        session.exchange = session.service.door.attempt(
+            args[0].decode("ascii", "replace"), channel, service="pop3", client=session.client
+        )
     except SaslError as fault:
+        _require_safety(session)
         raise Refused(str(fault)) from None
     return respond(session, args[1] if len(args) > 1 else None)
 
 
 def respond(session: Session, line: bytes | None) -> bytes:
-    """The next step of the exchange under way. Raises Refused when it came to nothing."""
-    exchange = session.exchange
+    """The next step of the exchange under way."""
+    exchange, session.exchange = session.exchange, None
     assert exchange is not None
+    return session.wait(_step(session, exchange, line))
+
+
+async def _step(session: Session, exchange: Attempt, line: bytes | None) -> bytes:
     try:
-        step = exchange.step(line)
+        said = await exchange.step(line)
     except SaslError as fault:
-        session.exchange = None
         raise Refused(str(fault)) from None
-    if isinstance(step, Challenge):
-        return b"+ " + step.line + b"\r\n"
-    assert isinstance(step, Credentials)  # all that PLAIN and LOGIN, the mechanisms offered, come to
-    session.exchange = None
-    name = "" if step.for_another else step.user  # nobody may act for somebody else
-    return session.wait(_log_in(session, name, step.password, exchange.mechanism))
-
-
-async def _log_in(session: Session, name: str, password: bytes, mechanism: str) -> bytes:
-    service = session.service
-    try:
-        mailbox = await service.login(name, password) if name else None
     except AccountsUnavailable as fault:
-        _failed(session, name, mechanism, f"accounts unavailable: {fault}")
-        raise Refused("[SYS/TEMP] accounts cannot be asked now, try again later") from None
-    if mailbox is None:
-        _failed(session, name, mechanism, "wrong name or password")
+        raise _not_now(session, exchange.user, exchange.mechanism, fault) from None
+    if isinstance(said, Challenge):
+        session.exchange = exchange
+        if session.lost:
+            leave(session)
+        return b"+ " + said.line + b"\r\n"
+    return await _judged(session, said, exchange.mechanism)
+
+
+def leave(session: Session) -> None:
+    """Hanging up does not spare a client the count of a login that has failed."""
+    exchange, session.exchange = session.exchange, None
+    if exchange is not None and (refused := exchange.left()) is not None:
+        _failed(session, refused.user, exchange.mechanism, refused.reason)
+
+
+async def _log_in(session: Session, name: str, password: bytes) -> bytes:
+    try:
+        said = await session.service.door.password(name, password, service="pop3", client=session.client)
+    except AccountsUnavailable as fault:
+        raise _not_now(session, name, "USER", fault) from None
+    return await _judged(session, said, "USER")
+
+
+async def _judged(session: Session, said: LoggedIn | Denied, mechanism: str) -> bytes:
+    if isinstance(said, Denied):
+        _failed(session, said.user, mechanism, said.reason)
         session.failures += 1
-        session.penalty = service.login_delay * 2.0 ** (session.failures - 1)
         if session.failures >= LOGIN_ATTEMPTS:
             session.end("logins failed")
         raise Refused("[AUTH] wrong name or password")
-    service.emit(events.LoggedIn("pop3", session.number, session.client, mailbox, mechanism))
-    return await _open(session, mailbox)
+    session.service.emit(events.LoggedIn("pop3", session.number, session.client, said.account, mechanism))
+    return await _open(session, said.account)
+
+
+def _not_now(session: Session, name: str, mechanism: str, fault: AccountsUnavailable) -> Refused:
+    if isinstance(fault, PutOff):
+        _failed(session, name, mechanism, str(fault))
+        return Refused("[SYS/TEMP] too many logins have failed, try again later")
+    _failed(session, name, mechanism, f"accounts unavailable: {fault}")
+    return Refused("[SYS/TEMP] accounts cannot be asked now, try again later")
 
 
 def _failed(session: Session, name: str, mechanism: str, reason: str) -> None:
@@ -132,7 +163,7 @@ def _stls(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - one s
 
 def _capa(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - one signature for all commands
     stls = session.service.tls is not None and not session.tls and session.state is State.AUTHORIZATION
-    return capabilities(MECHANISM_NAMES, login=may_log_in(session), stls=stls)
+    return capabilities(offered(_channel(session)), login=may_log_in(session), stls=stls)
 
 
 ACTIONS = {"AUTH": _auth, "CAPA": _capa, "PASS": _pass, "STLS": _stls, "USER": _user}

@@ -187,7 +187,9 @@ def capabilities(mechanisms: tuple[str, ...], *, login: bool, stls: bool) -> byt
         "EXPIRE NEVER",
     ]
     if login:
-        lines += ["USER", f"SASL {' '.join(mechanisms)}"]
+        lines.append("USER")
+    if mechanisms:
+        lines.append(f"SASL {' '.join(mechanisms)}")
     if stls:
         lines.append("STLS")
     lines += ["IMPLEMENTATION mailserver", ".", ""]

@@ -10,11 +10,12 @@ import asyncio
 import itertools
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from typing import Any, Final
 
 from mailserver import events
+from mailserver.accounts.door import Door
 from mailserver.config.schema import Config
 from mailserver.policy.relay import DEFAULT, RelayTable, Verdict
 from mailserver.pop3.protocol import State, error
@@ -28,17 +29,12 @@ TOO_MANY: Final = error("[SYS/TEMP] too many connections")
 SHUTTING_DOWN: Final = error("[SYS/TEMP] the server is shutting down")
 NOT_WELCOME: Final = error("[SYS/PERM] connections from your address are not accepted")
 
-Login = Callable[[str, bytes], Awaitable[str | None]]
-
 
 class Pop3Service:
-    """``login``: name and password → mailbox key or None, raises AccountsUnavailable. ``tls``: None switches
-    STLS off.
+    """``door`` lets accounts in. ``tls``: None switches STLS off.
 
     ``now`` gives seconds on a clock that may only go forward (``loop.time`` where it is not given).
-    ``relay``: rules whose verdict ``reject`` bars POP3 as well. ``login_delay``: seconds the first failed
-    login of a connection is held back, doubled with each further one. ``room``: whether this connection
-    can be borne.
+    ``relay``: rules whose verdict ``reject`` bars POP3 as well. ``room``: whether this connection can be borne.
     """
 
     def __init__(
@@ -46,25 +42,23 @@ class Pop3Service:
         *,
         config: Config,
         mailboxes: Mailboxes,
-        login: Login,
+        door: Door,
         tls: ssl.SSLContext | None,
         emit: events.Emit,
         loop: asyncio.AbstractEventLoop,
         executor: Executor,
         now: Callable[[], float] | None = None,
         relay: Callable[[], RelayTable] | None = None,
-        login_delay: float = 1.0,
         room: Callable[[asyncio.BaseTransport], bool] = lambda _: True,
     ) -> None:
         self.config = config
         self.mailboxes = mailboxes
-        self.login = login
+        self.door = door
         self.tls = tls
         self.emit = emit
         self.loop = loop
         self.executor = executor
         self.now = now or loop.time
-        self.login_delay = login_delay
         self.logins = self.login_failures = self.retrieved = self.deleted = 0
         self._relay = relay
         self._greeting = b""
@@ -72,7 +66,7 @@ class Pop3Service:
         self._opened = self._refused = 0
         self._sessions: set[Session] = set()
         self._per_client: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[bytes]] = set()
+        self._tasks: dict[asyncio.Task[bytes], Session] = {}
         self._room = room
         self.servers: list[asyncio.Server] = []
         self._clock: asyncio.TimerHandle | None = None
@@ -123,6 +117,9 @@ class Pop3Service:
                 await self._wait_for_change(min(1.0, max(0.0, deadline - self.now())))
         for session in list(self._sessions):
             session.hang_up("shutdown")
+        for task, session in self._tasks.items():
+            if session.state is State.AUTHORIZATION:
+                task.cancel()  # a login may be waiting for its turn
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._sessions:
@@ -216,12 +213,17 @@ class Pop3Service:
             self._per_client.pop(session.client, None)
         self._changed.set()
 
-    def run(self, work: Coroutine[Any, Any, bytes], done: Callable[[asyncio.Task[bytes]], object]) -> None:
+    def run(
+        self,
+        session: Session,
+        work: Coroutine[Any, Any, bytes],
+        done: Callable[[asyncio.Task[bytes]], object],
+    ) -> None:
         """Run one command's waiting part. It is held here, not by its session, as it may outlive the
         connection."""
         task = self.loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = session
+        task.add_done_callback(self._tasks.pop)
         task.add_done_callback(done)
 
 

@@ -26,7 +26,7 @@ from mailserver.pop3.protocol import BadLine, Command, Reader, Refused, State, e
 from mailserver.pop3.transfer import Listing, Transfer
 
 if TYPE_CHECKING:
-    from mailserver.accounts.sasl import Exchange
+    from mailserver.accounts.door import Attempt
     from mailserver.pop3.server import Pop3Service
 
 AUTOLOGOUT: Final = 600.0  # seconds of silence granted in TRANSACTION at least, RFC 1939 section 3
@@ -50,7 +50,7 @@ class Session(asyncio.Protocol):
     __slots__ = (
         "_closing", "_deaf", "_eof", "_lost", "_outflow", "_paused", "_reader", "_waiting",
         "active", "bytes_in", "bytes_out", "client", "errors", "exchange", "failures", "maildrop", "number",
-        "opened", "penalty", "service", "state", "tls", "transport", "user",
+        "opened", "service", "state", "tls", "transport", "user",
     )  # fmt: skip
 
     def __init__(self, service: Pop3Service, *, tls: bool) -> None:
@@ -62,10 +62,9 @@ class Session(asyncio.Protocol):
         self.state = State.AUTHORIZATION
         self.opened = self.active = service.now()
         self.user: bytes | None = None  # what USER said
-        self.exchange: Exchange | None = None  # a SASL exchange under way: lines are responses, not commands
+        self.exchange: Attempt | None = None  # a SASL exchange under way: lines are responses, not commands
         self.maildrop: Maildrop | None = None
         self.failures = self.errors = 0
-        self.penalty = 0.0  # seconds the reply under way is held back
         self.bytes_in = self.bytes_out = 0
         self._reader = Reader()
         self._outflow: Outflow | None = None  # a large reply on its way
@@ -120,6 +119,8 @@ class Session(asyncio.Protocol):
         if self._outflow is not None:
             self._outflow.abandon()
             self._outflow = None
+        if self.exchange is not None:
+            authorization.leave(self)
         if self.state is not State.UPDATE:
             self.leave()
         seconds = self.service.now() - self.opened
@@ -239,10 +240,12 @@ class Session(asyncio.Protocol):
         """Let ``work`` find the answer; it is finished even if the client leaves. Returns b"", nothing to say
         yet."""
         self._waiting = True
-        self.service.run(work, self._worked)
+        self.service.run(self, work, self._worked)
         return b""
 
     def _worked(self, task: asyncio.Task[bytes]) -> None:
+        if task.cancelled():
+            return
         try:
             reply = task.result()
         except Refused as refusal:
@@ -250,11 +253,8 @@ class Session(asyncio.Protocol):
             reply = self._refuse(refusal.reply, "", counts=self.state is State.AUTHORIZATION)
         except Exception:  # a bug, as in _advance
             reply = self._broken()
-        delay, self.penalty = self.penalty, 0.0
         if self._outflow is not None:
             self._start_outflow(reply)
-        elif delay:
-            self.service.loop.call_later(delay, self.finish, reply)
         else:
             self.finish(reply)
 

@@ -97,6 +97,8 @@ class Intake:
                 envelope.id, landing.session, envelope.client, envelope.sender,
                 tuple([recipient.address for recipient in recipients]), landing.body.size, landing.rule,
             ))  # fmt: skip
+            if envelope.hold:
+                emit(events.HeldBack(envelope.id, envelope.account or "", envelope.hold))
             if landing.places:
                 self._landed_locally(landing, now)
         except (

@@ -40,7 +40,10 @@ class Landing:
 
     def sort(self, mailboxes: Mailboxes) -> list[str]:
         """Fill ``places`` and ``spooled``; returns the mailboxes whose directory is not known yet."""
-        unknown = []
+        unknown: list[str] = []
+        if self.envelope.hold:
+            self._hold_all(f"held: {self.envelope.hold}")
+            return unknown
         for recipient in self.envelope.recipients:
             route = recipient.route
             if type(route) is Local:
@@ -51,6 +54,12 @@ class Landing:
             else:
                 self.spooled.append(recipient)
         return unknown
+
+    def _hold_all(self, reason: str) -> None:
+        """Nobody gets it now, our own mailboxes neither."""
+        self.spooled = self.envelope.recipients[:]
+        for recipient in self.spooled:
+            recipient.last_reply, recipient.status = reason, "4.7.1"
 
     def spool_all(self, reply: str) -> None:
         """No Maildir could be written: the local recipients wait in the spool like everybody else."""

@@ -17,7 +17,8 @@ class QueuedRecipient(msgspec.Struct, frozen=True):
 
 
 class QueuedMessage(msgspec.Struct, frozen=True):
-    """Times are Unix seconds; ``size`` in octets as stored; ``sender`` None is the null sender."""
+    """Times are Unix seconds; ``size`` in octets as stored; ``sender`` None is the null sender; ``account``
+    is who was logged in; ``hold_reason`` why it is held: a rule, or "by an administrator"."""
 
     id: str
     sender: str | None
@@ -27,11 +28,13 @@ class QueuedMessage(msgspec.Struct, frozen=True):
     next_attempt: float
     attempts: int
     held: bool
+    account: str | None = None
+    hold_reason: str = ""
 
 
 def describe(envelope: Envelope, schedule: Schedule) -> QueuedMessage:
     """The message as it stands: the most attempts any of its parts had, the earliest next one."""
-    batches = schedule.batches(envelope.id)
+    batches, held = schedule.batches(envelope.id), schedule.is_held(envelope.id)
     return QueuedMessage(
         envelope.id,
         envelope.sender,
@@ -40,5 +43,12 @@ def describe(envelope: Envelope, schedule: Schedule) -> QueuedMessage:
         envelope.accepted,
         min((batch.due for batch in batches), default=envelope.accepted),
         max((batch.attempts for batch in batches), default=0),
-        schedule.is_held(envelope.id),
+        held,
+        envelope.account,
+        hold_reason(envelope, held=held),
     )
+
+
+def hold_reason(envelope: Envelope, *, held: bool) -> str:
+    """Why it is held; "" when it is not."""
+    return (envelope.hold or "by an administrator") if held else ""

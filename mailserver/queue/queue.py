@@ -99,7 +99,7 @@ class Queue:
         return self._intake.accept(envelope, body, session, rule)
 
     def _spooled(self, envelope: Envelope) -> None:
-        self._enqueue(envelope, 0, envelope.accepted, held=False)
+        self._enqueue(envelope, 0, envelope.accepted, held=bool(envelope.hold))
         self.kick()
 
     def _enqueue(self, envelope: Envelope, attempts: int, due: float, *, held: bool) -> None:
@@ -342,8 +342,9 @@ class Queue:
         envelope = self._messages.get(message)
         return describe(envelope, self._schedule) if envelope is not None else None
 
-    def ids(self) -> Sequence[str]:
-        return [*self._messages]  # oldest acceptance first
+    def ids(self, account: str | None = None) -> Sequence[str]:
+        """All of them, or what ``account`` sent; oldest acceptance first."""
+        return [e.id for e in self._messages.values() if account in (None, e.account)]
 
 
 def _note(recipient: Recipient, state: State, reply: str, status: str) -> None:

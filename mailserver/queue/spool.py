@@ -233,7 +233,7 @@ class Spool:
         envelope = form.read_envelope(data, tail, id)
         progress = self._load_progress(id, read_only) if tried else None
         if progress is None:
-            return Loaded(envelope, 0, envelope.accepted, False)
+            return Loaded(envelope, 0, envelope.accepted, bool(envelope.hold))
         form.apply(progress, envelope)
         return Loaded(envelope, progress.attempts, progress.due, progress.held)
 

@@ -158,6 +158,9 @@ class ContentVerbs(LoginVerbs):
         refusal = transfer.refusal or self._service.handler.content_refusal(transfer)
         if refusal is None and not transfer.collector.raw:
             refusal = self._service.handler.loop_refusal(transfer.message, transfer.collector.header())
+        if refusal is None:
+            given = cast(Transaction, self.envelope).given
+            refusal = self._service.handler.rate_refusal(self, transfer.message, given)
         if refusal is not None:
             return self._each(refusal)
         if transfer.collector.raw:

@@ -14,26 +14,30 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from mailserver import reply
+from mailserver.accounts.sasl import offered
 from mailserver.config.schema import Config
 from mailserver.message import trace
 from mailserver.message.address import Address
 from mailserver.message.body import Body
 from mailserver.message.envelope import Envelope, Local, Recipient
-from mailserver.policy.admission import Permit, recipient
+from mailserver.policy.admission import Permit, Unavailable, recipient
+from mailserver.policy.submission import Senders, sender_answer
 from mailserver.receive.binary import to_text
 from mailserver.receive.collector import HEADER_MAX, Collector
 from mailserver.receive.parameters import Rcpt
 from mailserver.receive.session import ClientSession, Transaction
 from mailserver.receive.spill import MEMORY_MAX, SpillFile
+from mailserver.receive.submission import Additions
 from mailserver.receive.transfer import Transfer
 from mailserver.reply import Reply
 from mailserver.routing.directory import Directory
-from mailserver.routing.resolve import Leaf, Resolution, resolve
+from mailserver.routing.resolve import Leaf, Leaves, Resolution, resolve
 
 if TYPE_CHECKING:
     from mailserver.receive.server import SmtpService
     from mailserver.receive.wire import Wire
 
+Found = Resolution | Unavailable
 SenderCheck = Callable[[str], Awaitable[bool | None]]
 
 _RESOLVED_MAX = 10_000
@@ -65,19 +69,16 @@ class Handler:
         """Everything that depends on the configuration, computed once."""
         self._hostname, self._limits = config.hostname, config.limits
         self._spill_path = os.path.join(config.data_dir, "tmp", "")
+        self._senders = Senders(config.submission.senders)
         self._checks_sender = (
             self._service.name == "smtp"
             and config.smtp.check_sender_domain
             and self._sender_domain_ok is not None
         )
         self._helo = reply.lines(250, [config.hostname])
-        self._ehlo = {
-            (tls, login): reply.lines(250, self._extensions(tls, login))
-            for tls in (False, True)
-            for login in (False, True)
-        }
+        self._ehlo: dict[tuple[bool, tuple[str, ...]], Reply] = {}
 
-    def _extensions(self, tls: bool, login: bool) -> list[str]:
+    def _extensions(self, tls: bool, login: tuple[str, ...]) -> list[str]:
         limits = self._limits
         return [
             self._hostname,
@@ -91,20 +92,23 @@ class Handler:
             "DSN",
             f"LIMITS MAILMAX={limits.messages_per_session} RCPTMAX={limits.recipients}",
             *(["STARTTLS"] if tls else []),
-            *(["AUTH PLAIN LOGIN"] if login else []),
+            *([f"AUTH {' '.join(login)}"] if login else []),
         ]
 
     # ---- greetings -------------------------------------------------------------------------------
     def handle_EHLO(
         self, server: Wire, session: ClientSession, envelope: Transaction | None, hostname: str
     ) -> Reply:
-        """RFC 5321 4.1.1.1; AUTH is offered where a password is safe, STARTTLS until it has been used."""
+        """RFC 5321 4.1.1.1; AUTH offers what is safe here, STARTTLS is offered until it has been used."""
         if not self._named(session, hostname, extended=True):
             return reply.BAD_HELO
-        offers_login = (
-            self.offers_login and session.account is None and bool(session.tls or session.is_loopback)
-        )
-        return self._ehlo[not session.tls and self._service.tls is not None, offers_login]
+        offers_login = self.offers_login and session.account is None
+        login = offered(server.channel()) if offers_login else ()
+        key = not session.tls and self._service.tls is not None, login
+        answer = self._ehlo.get(key)
+        if answer is None:
+            answer = self._ehlo[key] = reply.lines(250, self._extensions(*key))
+        return answer
 
     def handle_HELO(
         self, server: Wire, session: ClientSession, envelope: Transaction | None, hostname: str
@@ -138,9 +142,26 @@ class Handler:
             return reply.TOO_LARGE
         if not self._storage_ok():
             return reply.NO_STORAGE
-        if self._checks_sender and mail.sender is not None and session.account is None:
-            return self._sender_checked(mail.sender.domain)
+        if mail.sender is not None:
+            if session.account is not None:
+                return self._sender_owned(server, session.account, mail.sender)
+            if self._checks_sender:
+                return self._sender_checked(mail.sender.domain)
         return reply.SENDER_OK
+
+    def _sender_owned(self, server: Wire, account: str, sender: Address) -> Reply | Awaitable[Reply]:
+        """RFC 6409 6.1, wherever the login took place: else port 25 would be the way around it."""
+        if self._senders.names(account, sender):
+            return reply.SENDER_OK
+        found = self._resolve(self._directory(), sender)
+        if type(found) is not Leaves and isinstance(found, Awaitable):
+            return self._sender_looked_up(found, server, account)
+        server.rule, answer = sender_answer(found, account)
+        return answer
+
+    async def _sender_looked_up(self, found: Awaitable[Found], server: Wire, account: str) -> Reply:
+        server.rule, answer = sender_answer(await found, account)
+        return answer
 
     async def _sender_checked(self, domain: str) -> Reply:
         assert self._sender_domain_ok is not None
@@ -149,7 +170,9 @@ class Handler:
             return reply.SENDER_DOMAIN_UNKNOWN_YET
         return reply.SENDER_OK if exists else reply.SENDER_DOMAIN_UNKNOWN
 
-    def handle_RCPT(self, server: Wire, session: ClientSession, envelope: Transaction, rcpt: Rcpt) -> Reply:
+    def handle_RCPT(
+        self, server: Wire, session: ClientSession, envelope: Transaction, rcpt: Rcpt
+    ) -> Reply | Awaitable[Reply]:
         """RFC 5321 4.1.1.3: unknown recipients are refused here, through aliases too."""
         if envelope.given >= self._limits.recipients:
             return reply.TOO_MANY_RECIPIENTS
@@ -157,7 +180,22 @@ class Handler:
             return reply.NOT_ASCII_WITHOUT_SMTPUTF8
         directory = self._directory()
         address = rcpt.address or Address("postmaster", directory.default_domain)
-        decision = recipient(session.verdict, session.account is not None, self._resolve(directory, address))
+        found = self._resolve(directory, address)
+        if type(found) is not Leaves and isinstance(found, Awaitable):
+            return self._looked_up(found, address, server, session, envelope, rcpt)
+        return self._decided(found, address, server, session, envelope, rcpt)
+
+    async def _looked_up(
+        self, found: Awaitable[Found], address: Address, server: Wire, session: ClientSession,
+        envelope: Transaction, rcpt: Rcpt,
+    ) -> Reply:  # fmt: skip
+        return self._decided(await found, address, server, session, envelope, rcpt)
+
+    def _decided(
+        self, found: Found, address: Address, server: Wire, session: ClientSession, envelope: Transaction,
+        rcpt: Rcpt,
+    ) -> Reply:  # fmt: skip
+        decision = recipient(session.verdict, session.account is not None, found)
         if not isinstance(decision, Permit):
             server.rule = decision.reason
             return decision.reply
@@ -167,12 +205,16 @@ class Handler:
             self._add(envelope, leaf, rcpt)
         return reply.RECIPIENT_OK
 
-    def _resolve(self, directory: Directory, address: Address) -> Resolution:
-        """Remembered while the directory stays the same object: it never changes, it is replaced."""
+    def _resolve(self, directory: Directory, address: Address) -> Resolution | Awaitable[Found]:
+        """Remembered while the directory stays the same object: it never changes, it is replaced. What somebody
+        else has to be asked for is not: who asks remembers."""
         if directory is not self._resolved_in or len(self._resolved) > _RESOLVED_MAX:
             self._resolved_in, self._resolved = directory, {}
         resolution = self._resolved.get(address)
         if resolution is None:
+            asked = self._service.lookup(address)
+            if asked is not None:
+                return asked
             resolution = self._resolved[address] = resolve(directory, address)
         return resolution
 
@@ -221,9 +263,12 @@ class Handler:
         collector = Collector(self._limits.message_size, chunked=chunked, raw=binary)
         path = self._spill_path + message.id
         head = trace.head(message, received)
-        return Transfer(
+        transfer = Transfer(
             message, head, collector, budget=self._service.budget, path=path, squeeze=server.squeeze
         )
+        if self._service.requires_login:
+            transfer.additions = Additions(message, self._date.at(now), self._hostname)
+        return transfer
 
     def _protocol(self, session: ClientSession, smtputf8: bool) -> str:
         """The ``with`` clause: RFC 3848, RFC 6531 4.3."""
@@ -246,6 +291,17 @@ class Handler:
             return reply.TOO_LARGE
         return reply.BARE_LINE_END_IN_MESSAGE if collector.bare else None
 
+    def rate_refusal(self, server: Wire, message: Envelope, recipients: int) -> Reply | None:
+        """Too much in a while: what an account sends is taken and will be held, anybody else comes again."""
+        excess = self._service.rates.message(message.account, message.client, recipients, self._service.now())
+        if excess is None:
+            return None
+        if message.account is not None:
+            message.hold = excess.rule
+            return None
+        server.rule = excess.rule
+        return reply.TOO_MUCH_MAIL
+
     def loop_refusal(self, message: Envelope, header: bytes) -> Reply | None:
         """The message has been here before: too many hops (RFC 5321 6.3), or a Delivered-To of its
         recipient."""
@@ -265,10 +321,14 @@ class Handler:
         text = to_text(transfer.raw())
         if text is None:
             return reply.CANNOT_CONVERT
-        head, lines = transfer.head, text.count(b"\n") + transfer.head.count(b"\n")
         end = 0 if text.startswith(b"\n") else text.find(b"\n\n", 0, HEADER_MAX)
-        if refusal := self.loop_refusal(transfer.message, text[: end if end >= 0 else HEADER_MAX]):
+        header = text[: end if end >= 0 else HEADER_MAX]
+        if refusal := self.loop_refusal(transfer.message, header):
             return refusal
+        head = transfer.head
+        if transfer.additions is not None and len(header) < HEADER_MAX:
+            head += transfer.additions.to(header)
+        lines = text.count(b"\n") + head.count(b"\n")
         size, eight_bit = len(head) + len(text), not text.isascii()
         if len(text) <= MEMORY_MAX:
             return Body(head, size, lines, (text,), None, eight_bit)

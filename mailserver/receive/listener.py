@@ -10,6 +10,7 @@ envelope, …)``, but are plain functions that return a Reply, or None when the 
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from mailserver import reply
 from mailserver.receive.contents import ContentVerbs
@@ -80,9 +81,12 @@ class Listener(ContentVerbs):
             transaction.refused += 1
             return bad.reply
         answer = self._service.handler.handle_RCPT(self, self.session, transaction, rcpt)
-        if answer.code != 250:
-            transaction.refused += 1
-        return answer
+        if not isinstance(answer, Reply):
+            self._wait(
+                asyncio.ensure_future(answer), lambda done: _counted(cast(Reply, done.result()), transaction)
+            )
+            return None
+        return _counted(answer, transaction)
 
     def smtp_RSET(self, argument: str) -> Reply | None:
         """RFC 5321 4.1.1.5."""
@@ -115,6 +119,12 @@ class Listener(ContentVerbs):
     def smtp_HELP(self, argument: str) -> Reply | None:
         """RFC 5321 4.1.1.8."""
         return reply.HELP
+
+
+def _counted(answer: Reply, transaction: Transaction) -> Reply:
+    if answer.code != 250:
+        transaction.refused += 1
+    return answer
 
 
 def _verbs(words: str) -> dict[str, Verb]:

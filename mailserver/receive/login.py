@@ -12,8 +12,10 @@ import asyncio
 import ssl
 
 from mailserver import reply
+from mailserver.accounts.authenticate import LoggedIn as Entered
+from mailserver.accounts.door import Attempt, PutOff
 from mailserver.accounts.errors import AccountsUnavailable
-from mailserver.accounts.sasl import Challenge, Credentials, Exchange, SaslError, UnknownMechanism
+from mailserver.accounts.sasl import Challenge, Channel, Refused, SaslError, UnknownMechanism
 from mailserver.events import LoggedIn, LoginFailed
 from mailserver.receive.wire import CLOSED, COMMAND, FOREVER, HANDSHAKE, LOGIN, Wire
 from mailserver.reply import Reply
@@ -26,7 +28,7 @@ SHUTDOWN_TIMEOUT = 3.0  # seconds a peer has to say close_notify
 class LoginVerbs(Wire):
     """AUTH and STARTTLS."""
 
-    _exchange: Exchange | None = None
+    _exchange: Attempt | None = None
     _upgrade: asyncio.Task[None] | None = None
 
     def smtp_AUTH(self, argument: str) -> Reply | None:
@@ -38,9 +40,11 @@ class LoginVerbs(Wire):
         if not name or len(initial) > 1:
             return reply.BAD_ARGUMENT
         try:
-            self._exchange = Exchange(name)
+            self._exchange = self._service.door.attempt(
+                name, self.channel(), service=self._service.name, client=self.session.client
+            )
         except UnknownMechanism:
-            return reply.UNKNOWN_MECHANISM
+            return reply.UNKNOWN_MECHANISM if self._is_safe() else reply.LOGIN_NEEDS_TLS
         return self._step(initial[0].encode() if initial else None)
 
     def _no_login_now(self) -> Reply | None:
@@ -53,57 +57,77 @@ class LoginVerbs(Wire):
             return reply.NOT_WITHIN_MAIL
         if not self._service.handler.offers_login:
             return reply.NO_LOGIN_OFFERED
-        if not (session.tls or session.is_loopback):
-            return reply.LOGIN_NEEDS_TLS
         return None
+
+    def _is_safe(self) -> bool:
+        """Whether a password may travel here."""
+        return bool(self.session.tls) or self.session.is_loopback
+
+    def channel(self) -> Channel:
+        """What this connection allows, for EHLO and AUTH."""
+        assert self.transport is not None
+        return self._service.door.channel(self.transport.get_extra_info("ssl_object"), safe=self._is_safe())
 
     def _login_line(self, line: bytes) -> Reply | None:
         self._mode = COMMAND
         return self._step(line)
 
     def _step(self, line: bytes | None) -> Reply | None:
-        exchange = self._exchange
-        assert exchange is not None
-        try:
-            result = exchange.step(line)
-        except SaslError as error:
-            self._exchange = None
-            return reply.LOGIN_CANCELLED if error.cancelled else reply.LOGIN_MALFORMED
-        if isinstance(result, Challenge):
-            self._mode = LOGIN
-            return reply.challenge(result.line)
-        self._exchange = None
-        if result.for_another:
-            return self._login_failed(result, exchange.mechanism, "asked to act as somebody else")
-        attempt = asyncio.ensure_future(self._service.login(result.user, result.password))
-        self._wait(attempt, lambda done: self._logged_in(done, result, exchange.mechanism))
+        assert self._exchange is not None
+        self._wait(asyncio.ensure_future(self._exchange.step(line)), self._stepped)
         return None
 
-    def _logged_in(
-        self, done: asyncio.Future[str | None], credentials: Credentials, mechanism: str
-    ) -> Reply | None:
-        error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        if error is not None:
-            if not isinstance(error, AccountsUnavailable):
-                self._service.bug(error, self)
+    def _stepped(self, done: asyncio.Future[Challenge | Entered | Refused]) -> Reply | None:
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        if done.cancelled():
             return reply.LOGIN_UNAVAILABLE
-        account = done.result()
-        if account is None:
-            return self._login_failed(credentials, mechanism, "wrong user or password")
+        error = done.exception()
+        if isinstance(error, SaslError):
+            return reply.LOGIN_CANCELLED if error.cancelled else reply.LOGIN_MALFORMED
+        if error is not None:
+            return self._not_now(error, exchange)
+        result = done.result()
+        if isinstance(result, Challenge):
+            self._mode, self._exchange = LOGIN, exchange
+            if self.transport is None:
+                self._login_left()
+            return reply.challenge(result.line)
+        if isinstance(result, Refused):
+            return self._login_failed(result, exchange.mechanism)
         service, session = self._service, self.session
-        session.account, session.authenticated = account, True
-        service.emit(LoggedIn(service.name, session.number, session.client, account, mechanism))
+        session.account, session.authenticated = result.account, True
+        service.emit(
+            LoggedIn(service.name, session.number, session.client, result.account, exchange.mechanism)
+        )
         return reply.LOGGED_IN
 
-    def _login_failed(self, credentials: Credentials, mechanism: str, reason: str) -> Reply:
-        service, session = self._service, self.session
-        service.emit(
-            LoginFailed(service.name, session.number, session.client, credentials.user, mechanism, reason)
-        )
+    def _not_now(self, error: BaseException, exchange: Attempt) -> Reply:
+        if isinstance(error, PutOff):
+            self._tell_failure(Refused(exchange.user, str(error)), exchange.mechanism)
+        elif not isinstance(error, AccountsUnavailable):
+            self._service.bug(error, self)
+        return reply.LOGIN_UNAVAILABLE
+
+    def _login_failed(self, refused: Refused, mechanism: str) -> Reply:
+        self._tell_failure(refused, mechanism)
+        session = self.session
         session.login_failures += 1
         return (
             reply.LOGIN_WRONG_TOO_OFTEN if session.login_failures >= LOGIN_FAILURES_MAX else reply.LOGIN_WRONG
         )
+
+    def _tell_failure(self, refused: Refused, mechanism: str) -> None:
+        service, session = self._service, self.session
+        service.emit(
+            LoginFailed(service.name, session.number, session.client, refused.user, mechanism, refused.reason)
+        )
+
+    def _login_left(self) -> None:
+        """Hanging up does not spare a client the count of a login that has failed."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and (refused := exchange.left()) is not None:
+            self._tell_failure(refused, exchange.mechanism)
 
     # ---- TLS -------------------------------------------------------------------------------------
     def smtp_STARTTLS(self, argument: str) -> Reply | None:

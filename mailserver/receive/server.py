@@ -16,6 +16,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Literal, Protocol
 
 from mailserver import reply
+from mailserver.accounts.door import Door
 from mailserver.config.schema import Config
 from mailserver.events import (
     CommandRefused,
@@ -25,10 +26,13 @@ from mailserver.events import (
     SessionOpened,
     SessionRefused,
 )
+from mailserver.message.address import Address
 from mailserver.message.body import Body
 from mailserver.message.envelope import Envelope
+from mailserver.policy.networks import Networks
+from mailserver.policy.rates import Rates
 from mailserver.policy.relay import RelayTable, Verdict
-from mailserver.receive.handler import Handler, SenderCheck
+from mailserver.receive.handler import Found, Handler, SenderCheck
 from mailserver.receive.listener import LmtpListener, SmtpListener
 from mailserver.receive.login import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, tls_version
 from mailserver.receive.session import ClientSession
@@ -37,6 +41,7 @@ from mailserver.receive.transfer import storage_reply
 from mailserver.receive.wire import Wire
 from mailserver.reply import Reply
 from mailserver.routing.directory import Directory
+from mailserver.routing.resolve import Resolution
 
 BACKLOG = 2048
 SWEEP_INTERVAL = 1.0  # seconds
@@ -53,16 +58,17 @@ class Accept(Protocol):
     ) -> asyncio.Future[str]: ...
 
 
-Login = Callable[[str, bytes], Awaitable[str | None]]
+Lookup = Callable[[Address], Resolution | Awaitable[Found] | None]
 
 
 class SmtpService:
     """Sessions of one service on any number of sockets. All calls are made on ``loop``'s thread.
 
     ``executor`` runs file writes of large messages (None: the loop's default); ``now`` is Unix time.
-    ``login`` gives the mailbox key or None and may raise AccountsUnavailable. ``sender_domain_ok``: True,
-    False (no such domain) or None (cannot be known now). ``tls`` None: STARTTLS is not offered.
-    ``room``: whether this connection can be borne.
+    ``door`` lets accounts in. ``lookup`` says where mail goes if somebody else must be asked who exists, None if
+    the directory knows. ``sender_domain_ok``: True, False (no such domain) or None (cannot be known now).
+    ``tls`` None: STARTTLS is not offered.
+    ``room``: whether this connection can be borne. ``rates`` are shared by all services; None: our own.
     """
 
     def __init__(
@@ -74,7 +80,8 @@ class SmtpService:
         directory: Callable[[], Directory],
         accept: Accept,
         new_id: Callable[[], str],
-        login: Login,
+        door: Door,
+        lookup: Lookup = lambda _: None,
         storage_ok: Callable[[], bool],
         sender_domain_ok: SenderCheck | None,
         tls: ssl.SSLContext | None,
@@ -83,11 +90,13 @@ class SmtpService:
         loop: asyncio.AbstractEventLoop,
         executor: Executor | None = None,
         room: Callable[[asyncio.BaseTransport], bool] = lambda _: True,
+        rates: Rates | None = None,
     ) -> None:
         self.name, self.config, self.limits = name, config, config.limits
-        self.accept, self.login, self.tls = accept, login, tls
+        self.accept, self.door, self.lookup, self.tls = accept, door, lookup, tls
         self.emit, self.now, self.loop, self.executor = emit, now, loop, executor
         self.is_lmtp, self.requires_login = name == "lmtp", name == "submission"
+        self.rates = rates or Rates(config.rates, Networks(config.guard.trusted))
         self.budget = Budget(config.limits.body_memory)
         self.converter = ThreadPoolExecutor(1, "binary-mail")  # one at a time: a conversion takes much memory
         self.handler = Handler(self, directory, new_id, storage_ok, sender_domain_ok)

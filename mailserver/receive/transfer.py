@@ -16,6 +16,7 @@ from mailserver.message.body import Body
 from mailserver.message.envelope import Envelope
 from mailserver.receive.collector import Collector
 from mailserver.receive.spill import MEMORY_MAX, SLICE, Budget, SpillFile
+from mailserver.receive.submission import Additions
 from mailserver.reply import Reply
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG})
@@ -29,7 +30,7 @@ def storage_reply(error: BaseException) -> Reply | None:
 class Transfer:
     """``message``: the envelope as it will be accepted; ``head``: the trace headers; ``path``: where a
     file would lie. ``refusal``: why the content will be refused once it has been read to its
-    end. ``squeeze``: what the budget calls when memory is used up."""
+    end. ``squeeze``: what the budget calls when memory is used up. ``additions``: what ``head`` may still get."""
 
     __slots__ = (
         "_budget",
@@ -37,6 +38,7 @@ class Transfer:
         "_file",
         "_squeeze",
         "_writing",
+        "additions",
         "collector",
         "head",
         "message",
@@ -56,6 +58,7 @@ class Transfer:
     ) -> None:
         self.message, self.head, self.collector = message, head, collector
         self.refusal: Reply | None = None
+        self.additions: Additions | None = None
         self._budget, self.path, self._squeeze = budget, path, squeeze
         self._counted = 0
         self._file: SpillFile | None = None
@@ -82,6 +85,8 @@ class Transfer:
 
     def write(self, loop: asyncio.AbstractEventLoop, executor: Executor | None) -> asyncio.Future[None]:
         """Move what is in memory to the file, in a thread; then call ``written`` with the future."""
+        if self._file is None and not self.collector.raw:
+            self._complete_head(ended=False)
         chunks = self.collector.take()
         if self._file is None:
             self._file = SpillFile(self.path)
@@ -109,12 +114,19 @@ class Transfer:
     def body(self) -> Body:
         """The whole content; all of it is in memory or all of it in the file."""
         collector = self.collector
+        self._complete_head(ended=True)
         size, lines = len(self.head) + collector.size, self.head.count(b"\n") + collector.lines
         if self._file is None:
             return Body(self.head, size, lines, tuple(collector.chunks), None, collector.eight_bit)
         self._file.close()
         path, self._file = self._file.path, None
         return Body(self.head, size, lines, (), path, collector.eight_bit)
+
+    def _complete_head(self, *, ended: bool) -> None:
+        """Once, before the head is written anywhere."""
+        if self.additions is not None:
+            self.head += self.additions.to_collected(self.collector, ended=ended)
+            self.additions = None
 
     def raw(self) -> bytes:
         """BODY=BINARYMIME: the content as received. Blocks when it is in the file."""

@@ -25,6 +25,7 @@ from mailserver.receive.session import ClientSession, Transaction
 from mailserver.reply import Reply
 
 if TYPE_CHECKING:
+    from mailserver.accounts.sasl import Channel
     from mailserver.receive.server import SmtpService
 
 logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's logger: our events say all of it, once
@@ -96,6 +97,8 @@ class Wire(SMTP):
         self.transport = None
         self._mode, self._buffer = CLOSED, b""
         if not self._busy:
+            if self._exchange is not None:
+                self._login_left()
             self._abandon()
         self._service.disconnected(self)
 
@@ -330,7 +333,13 @@ class Wire(SMTP):
     def _content(self, data: bytes, position: int) -> tuple[int, Reply | None]:
         raise NotImplementedError
 
+    def channel(self) -> Channel:
+        raise NotImplementedError
+
     def _login_line(self, line: bytes) -> Reply | None:
+        raise NotImplementedError
+
+    def _login_left(self) -> None:
         raise NotImplementedError
 
     def _handshake(self) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mailserver.accounts.door import Door
 from mailserver.accounts.errors import AccountsUnavailable
+from mailserver.accounts.sasl import Channel
+from mailserver.accounts.scram_keys import Digest
+from mailserver.accounts.steps import KeyRing
 from mailserver.config.schema import Config
 from mailserver.events import Event
+from mailserver.policy.guard import Guard
 from mailserver.pop3.server import Pop3Service
 from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
@@ -31,6 +36,33 @@ async def login(name: str, password: bytes) -> str | None:
         raise AccountsUnavailable("the database does not answer")
     known = name.partition("@")[0] in {"alice", "bob"}
     return f"{name.partition('@')[0]}@example.test" if known and password == b"wonderland" else None
+
+
+class Register:
+    """Answers about accounts from a function of name and password; nobody has SCRAM keys, tokens or certificates."""
+
+    def __init__(self, login: Callable[[str, bytes], Awaitable[str | None]]) -> None:
+        self._login = login
+
+    async def login(self, name: str, password: bytes, service: str = "", client: str = "") -> str | None:
+        return await self._login(name, password)
+
+    async def key_ring(self, user: str, digest: Digest, service: str) -> KeyRing:
+        raise AccountsUnavailable("no keys here")
+
+    async def owner_of(self, token: str) -> str | None:
+        return None
+
+    async def proven(self, user: str, app_password: str, service: str, client: str) -> str | None:
+        return None
+
+    def key_of(self, name: str) -> str:
+        return name
+
+
+def passwords_only(*, safe: bool, end_point: bytes = b"", identities: tuple[str, ...] = ()) -> Channel:
+    """What such accounts can be offered."""
+    return Channel(safe)
 
 
 class Client:
@@ -92,11 +124,15 @@ class Post:
         self.delivered = 0
 
     async def start(self, tls: ssl.SSLContext | None = None, **settings: Any) -> Post:
-        arguments = {k: settings.pop(k) for k in ("relay", "login", "login_delay") if k in settings}
+        arguments = {k: settings.pop(k) for k in ("relay",) if k in settings}
+        answers = Register(settings.pop("login", login))
+        config = Config(hostname="mail.example.test", **settings)
+        self.guard = Guard(config.guard)
         self.service = Pop3Service(
-            config=Config(hostname="mail.example.test", **settings), mailboxes=self.mailboxes, tls=tls,
+            config=config, door=Door(answers, passwords_only, self.guard, now=lambda: self.clock),
+            mailboxes=self.mailboxes, tls=tls,
             emit=self.events.append, now=lambda: self.clock, loop=self.loop, executor=self.executor,
-            **({"login": login, "login_delay": 0.0} | arguments),
+            **arguments,
         )  # fmt: skip
         plain, secure = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
         self.port, self.tls_port = plain.getsockname()[1], secure.getsockname()[1]

@@ -128,11 +128,12 @@ async def test_too_many_errors_end_the_session(post: Post) -> None:
 
 
 async def test_failed_logins_are_answered_late(post: Post) -> None:
-    await post.start(login_delay=3600.0)
+    await post.start(guard={"trusted": [], "free_failures": 0, "first_delay": "1h", "longest_delay": "1h"})
     client = await post.connect()
-    client.send(b"USER alice", b"PASS wrong", b"NOOP")
+    client.send(b"USER alice", b"PASS wrong", b"USER alice", b"PASS wonderland", b"NOOP")
     assert await client.line() == b"+OK"
-    await post.until(lambda: post.service.status()["login_failures"])
+    assert await client.line() == b"-ERR [AUTH] wrong name or password"
+    assert await client.line() == b"+OK"
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await client.line()
