@@ -4,16 +4,18 @@ A Job is all or nothing. One thread takes the jobs that arrived while the previo
 order they were submitted, and does for the whole batch, each step for all jobs before the next step begins:
 
 1. write    every file's content, under no name (O_TMPFILE) or below ``tmp/``
-2. sync     the content: fdatasync file by file, or one syncfs for a large batch
+2. push     the content to the device: started for all files, then waited for (sync_file_range)
 3. name     link into place (an existing name is FileExistsError); ``replace`` renames over
-4. sync     the names: fsync directory by directory, or one syncfs
+4. sync     content, names and all: fsync of files and directories, or one syncfs for a large batch
 5. remove   what the job says is settled (unlink, not synced: at worst a settled message is seen again)
 6. report   the futures, all in one call into the loop
 
 So a name never exists on disk without the content it promises, and a future is resolved only when both are
-there. A job that fails at 1–4 is undone (its names and temporary files are unlinked) and only its future gets
-the OSError. What cannot be undone: a ``replace`` that was renamed stays; and after a failure at step 5
-(RemovalFailed) the names stand.
+there. The promise to the caller rests on step 4 alone, one journal commit for the whole batch; step 2 keeps a
+power cut between 3 and 4 from leaving a name with half a content, of a message that nobody was promised
+(docs/decisions/005-one-sync.md). A job that fails at 1–4 is undone (its names and temporary files are unlinked)
+and only its future gets the OSError. What cannot be undone: a ``replace`` that was renamed stays; and after a
+failure at step 5 (RemovalFailed) the names stand.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from contextlib import suppress
 from mailserver.store.batches import BatchThread
 from mailserver.store.crash import CRASH_POINTS, crash_point
 from mailserver.store.job import FileSlice, Job, NewFile, RemovalFailed, together
-from mailserver.store.write import OpenFile, copy, create, fill
+from mailserver.store.write import OpenFile, copy, create, fill, start_writing, wait_written
 
 __all__ = ["CRASH_POINTS", "Durable", "FileSlice", "Job", "NewFile", "RemovalFailed", "crash_point"]
 
@@ -153,13 +155,13 @@ class _Disk:
         tasks = [task for task in batch[:done] if task.files]
         if tasks:
             crash_point("before-data-sync")
-            self._sync(tasks, whole, names=False)
+            _push(tasks)
             crash_point("after-data-sync")
             for task in tasks:
                 if task.error is None:
                     self._name(task)
             crash_point("before-name-sync")
-            self._sync(tasks, whole, names=True)
+            self._sync(tasks, whole)
             crash_point("after-name-sync")
             for task in tasks:
                 _finish(task)
@@ -185,8 +187,8 @@ class _Disk:
                     return number
         return len(batch)
 
-    # ---- 2. and 4. sync ------------------------------------------------------------------------------------
-    def _sync(self, tasks: list[_Task], whole: bool, *, names: bool) -> None:
+    # ---- 4. sync -------------------------------------------------------------------------------------------
+    def _sync(self, tasks: list[_Task], whole: bool) -> None:
         tasks = [task for task in tasks if task.error is None]
         if whole and self._sync_file_systems(tasks):
             return
@@ -194,14 +196,10 @@ class _Disk:
         for task in tasks:
             try:
                 for file in task.files:
-                    if not names:
-                        os.fdatasync(file.fd)
-                    elif whole:
-                        os.fsync(file.fd)  # an anonymous file's link count is no data
+                    os.fsync(file.fd)  # the first one commits the journal for all
             except OSError as error:
                 task.fail(error)
-        if names:
-            _sync_directories(tasks)
+        _sync_directories(tasks)
 
     def _sync_file_systems(self, tasks: list[_Task]) -> bool:
         devices: dict[int, int] = {}
@@ -231,6 +229,20 @@ class _Disk:
                     crash_point("after-name")
                 else:
                     _link(task, file)
+        except OSError as error:
+            task.fail(error)
+
+
+def _push(tasks: list[_Task]) -> None:
+    """Content to the device: writing is started for all files before the first is waited for."""
+    for task in tasks:
+        for file in task.files:
+            start_writing(file.fd)
+    for task in tasks:
+        try:
+            for file in task.files:
+                if not wait_written(file.fd):
+                    os.fdatasync(file.fd)
         except OSError as error:
             task.fail(error)
 

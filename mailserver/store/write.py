@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 
 from mailserver.store.job import FileSlice, NewFile
 
 _IOV_MAX = 1024  # limits.h
+START_WRITING, WRITE_AND_WAIT = 2, 7  # flags of sync_file_range(2)
+_NO_SUCH_CALL = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ESPIPE}
+_sync_file_range = ctypes.CDLL(None, use_errno=True).sync_file_range
+_sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
 class OpenFile:
@@ -70,3 +75,19 @@ def copy(target: int, source: int, offset: int, length: int) -> None:
             raise OSError(errno.EIO, "file to copy from is shorter than it should be")
         offset += copied
         length -= copied
+
+
+def start_writing(fd: int) -> None:
+    """Begin to bring the content to the device; errors are those of ``wait_written``."""
+    _sync_file_range(fd, 0, 0, START_WRITING)
+
+
+def wait_written(fd: int) -> bool:
+    """Until the content is on the device: no metadata, no flush of its cache. Raises OSError; False where the file
+    system cannot do that."""
+    if _sync_file_range(fd, 0, 0, WRITE_AND_WAIT) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number not in _NO_SUCH_CALL:
+        raise OSError(number, os.strerror(number))
+    return False

@@ -34,7 +34,9 @@ ALLOWED = {
 
 LINES_PER_FILE = 350
 LINES_PER_FUNCTION = 40  # without its docstring
-LARGE_FILES: dict[str, str] = {}
+LARGE_FILES: dict[str, str] = {
+    "store/durable.py": "one order of steps, and the order is the point: a cut would hide half of it",
+}
 LARGE_FUNCTIONS: dict[str, str] = {}
 
 EMPTY_NAMES = re.compile(r"(?:^|_)(?:utils?|base|common|managers?|helpers?|misc)(?:_|$)")
