@@ -42,8 +42,7 @@ from mailserver.host.privileges import PrivilegeError
 from mailserver.host.tls import TlsError
 from mailserver.host.tls_contexts import TlsContexts, tls_contexts
 from mailserver.listeners import Listeners
-from mailserver.message.address import Address, AddressError, parse
-from mailserver.message.envelope import Route
+from mailserver.message.address import Address
 from mailserver.observe.counters import Counters
 from mailserver.observe.log import Log
 from mailserver.policy.admission import Unavailable
@@ -57,7 +56,8 @@ from mailserver.queue.queue import Queue
 from mailserver.queue.spool import Spool
 from mailserver.receive.server import SmtpService
 from mailserver.receive.spill import clear
-from mailserver.routing.resolve import Foreign, Leaves, Resolution, resolve
+from mailserver.routing.resolve import Resolution
+from mailserver.routing.routes_of import routes_of
 from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
 
@@ -135,7 +135,7 @@ class App:
             settings=config.queue, hostname=config.hostname, spool=self.spool, durable=self.durable,
             mailboxes=self.mailboxes,
             deliver=deliverer(LocalDelivery(self.mailboxes, self.durable, now), self.remote),
-            route_of=self._route_of, emit=self.emit, now=now, executor=self.blocking,
+            route_of=lambda address: routes_of(self.accounts.directory, address), emit=self.emit, now=now, executor=self.blocking,
         )  # fmt: skip
         self.services: dict[str, SmtpService | Pop3Service] = {
             "smtp": self._smtp("smtp", loop), "submission": self._smtp("submission", loop),
@@ -180,7 +180,9 @@ class App:
         gc.collect()
         gc.freeze()  # what exists now stays: no collection looks at it again
         if first:
-            self._introduce(*first)
+            pop3 = next((str(a) for a in self.config.pop3.listen), "127.0.0.1:2110")
+            # For the person who started us; a password has no place in a log.
+            print(introduction(*first, pop3), file=sys.stderr, flush=True)  # noqa: T201 - see above
         self._warn((*self.warnings, *self.accounts.merged.conflicts, *self.listeners.unused))
         notify.ready(f"{queued} messages queued")
         if self.config.log.target != "stderr":  # whoever started us waits for this word there
@@ -192,11 +194,6 @@ class App:
     def _warn(self, texts: Iterable[object]) -> None:
         for text in texts:
             self.emit(events.Warned("configuration", str(text)))
-
-    def _introduce(self, address: str, password: str) -> None:
-        pop3 = next((str(a) for a in self.config.pop3.listen), "127.0.0.1:2110")
-        # For the person who started us; a password has no place in a log.
-        print(introduction(address, password, pop3), file=sys.stderr, flush=True)  # noqa: T201 - see above
 
     # ---- while running -------------------------------------------------------------------------------------
     async def _supervised(self, name: str, component: Callable[[], Awaitable[None]]) -> None:
@@ -235,19 +232,6 @@ class App:
 
     def _asked_elsewhere(self, address: Address) -> Resolution | Awaitable[Resolution | Unavailable] | None:
         return self.accounts.resolve(address) if self.accounts.backends.domains else None
-
-    def _route_of(self, address: str) -> list[tuple[str, Route, str | None]]:
-        """Where mail for an address goes, for reports to senders; [] when it goes nowhere."""
-        try:
-            resolution = resolve(self.accounts.directory, parse(address))
-        except AddressError:
-            return []
-        match resolution:
-            case Leaves(leaves=leaves):
-                return [(leaf.address, leaf.route, leaf.alias) for leaf in leaves]
-            case Foreign(route=route, address=wire):
-                return [(wire, route, None)]
-        return []
 
     # ---- commands ------------------------------------------------------------------------------------------
     def _commands(self) -> dict[str, Callable[[dict[str, Any]], Awaitable[Any]]]:

@@ -72,26 +72,13 @@ class SmtpService:
     """
 
     def __init__(
-        self,
-        name: Literal["smtp", "submission", "lmtp"],
-        *,
-        config: Config,
-        relay: Callable[[], RelayTable],
-        directory: Callable[[], Directory],
-        accept: Accept,
-        new_id: Callable[[], str],
-        door: Door,
-        lookup: Lookup = lambda _: None,
-        storage_ok: Callable[[], bool],
-        sender_domain_ok: SenderCheck | None,
-        tls: ssl.SSLContext | None,
-        emit: Emit,
-        now: Callable[[], float],
-        loop: asyncio.AbstractEventLoop,
-        executor: Executor | None = None,
-        room: Callable[[asyncio.BaseTransport], bool] = lambda _: True,
-        rates: Rates | None = None,
-    ) -> None:
+        self, name: Literal["smtp", "submission", "lmtp"], *,
+        config: Config, relay: Callable[[], RelayTable], directory: Callable[[], Directory],
+        accept: Accept, new_id: Callable[[], str], door: Door, lookup: Lookup = lambda _: None,
+        storage_ok: Callable[[], bool], sender_domain_ok: SenderCheck | None, tls: ssl.SSLContext | None,
+        emit: Emit, now: Callable[[], float], loop: asyncio.AbstractEventLoop, executor: Executor | None = None,
+        room: Callable[[asyncio.BaseTransport], bool] = lambda _: True, rates: Rates | None = None,
+    ) -> None:  # fmt: skip
         self.name, self.config, self.limits = name, config, config.limits
         self.accept, self.door, self.lookup, self.tls = accept, door, lookup, tls
         self.emit, self.now, self.loop, self.executor = emit, now, loop, executor

@@ -315,7 +315,8 @@ class Wire(SMTP):
     @property
     def idle(self) -> bool:
         """Nothing would be lost by hanging up now."""
-        return not self._busy and self.envelope is None and self._mode <= SKIP
+        at_work = self._busy and self._exchange is None  # a login may be waiting for its turn
+        return not at_work and self.envelope is None and self._mode <= SKIP
 
     # ---- what the verbs' layer adds --------------------------------------------------------------
     _exchange: Any = None
