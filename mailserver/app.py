@@ -37,6 +37,7 @@ from mailserver.host import limits, notify
 from mailserver.host.certificate_watch import CertificateWatch
 from mailserver.host.descriptors import DescriptorWatch
 from mailserver.host.disk import DiskWatch
+from mailserver.host.gateways import default_gateways
 from mailserver.host.lock import DirectoryInUseError
 from mailserver.host.privileges import PrivilegeError
 from mailserver.host.tls import TlsError
@@ -49,6 +50,7 @@ from mailserver.policy.admission import Unavailable
 from mailserver.policy.explain import explain
 from mailserver.policy.guard import Guard
 from mailserver.policy.networks import Networks
+from mailserver.policy.open_relay import OpenRelayGuard
 from mailserver.policy.rates import Rates
 from mailserver.policy.relay import RelayTable
 from mailserver.pop3.server import Pop3Service
@@ -123,6 +125,7 @@ class App:
             durable=self.durable, executor=self.blocking,
         )  # fmt: skip
         self.accounts = Accounts(config, database_of(config), executor=self.hashing, now=now)
+        self.gateway = OpenRelayGuard(default_gateways(), enabled=config.guard.gateway)
         self.guard = Guard(config.guard, config.proxy.trusted)
         self.door = Door(self.accounts.gate, self.accounts.channel, self.guard, now=now)
         self.resolver = Resolver(config.dns.servers, config.dns.timeout)
@@ -135,7 +138,8 @@ class App:
             settings=config.queue, hostname=config.hostname, spool=self.spool, durable=self.durable,
             mailboxes=self.mailboxes,
             deliver=deliverer(LocalDelivery(self.mailboxes, self.durable, now), self.remote),
-            route_of=lambda address: routes_of(self.accounts.directory, address), emit=self.emit, now=now, executor=self.blocking,
+            route_of=lambda address: routes_of(self.accounts.directory, address), emit=self.emit,
+            now=now, executor=self.blocking,
         )  # fmt: skip
         self.services: dict[str, SmtpService | Pop3Service] = {
             "smtp": self._smtp("smtp", loop), "submission": self._smtp("submission", loop),
@@ -155,7 +159,7 @@ class App:
             accept=self.queue.accept, new_id=self.queue.new_id, door=self.door,
             lookup=self._asked_elsewhere, storage_ok=self._storage_ok,
             sender_domain_ok=self._sender_domain, tls=self.tls.of(name), emit=self.emit,
-            now=time.time, loop=loop, executor=self.blocking, room=self.descriptors.for_session,
+            now=time.time, loop=loop, executor=self.blocking, room=self.descriptors.for_session, gateway=self.gateway,
             rates=self.rates,
         )  # fmt: skip
 
@@ -310,6 +314,7 @@ class App:
         self.disk.reserve = config.limits.disk_reserve
         for service in self.services.values():
             service.reconfigure(config)
+        self.gateway.enabled = config.guard.gateway
         self.guard.configure(config.guard, config.proxy.trusted)
         self.rates.configure(config.rates, Networks(config.guard.trusted))
         self.queue.reconfigure(config.queue)

@@ -26,6 +26,7 @@ from mailserver.reply import Reply
 
 if TYPE_CHECKING:
     from mailserver.accounts.sasl import Channel
+    from mailserver.policy.proxy_protocol import Header
     from mailserver.receive.server import SmtpService
 
 logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's logger: our events say all of it, once
@@ -54,6 +55,7 @@ class Wire(SMTP):
     session: ClientSession
     envelope: Transaction | None = None
     transport: asyncio.Transport | None = None
+    proxied: Header | None = None
     reason = "lost"
     command = rule = ""  # the last command, and what decided about it; for the event of a refusal
     octets_in = octets_out = 0

@@ -213,3 +213,12 @@ async def test_new_settings_hold_for_open_sessions(post: Post) -> None:
     post.service.reconfigure(post.service.config.model_validate({"limits": {"errors": 1}}))
     client.send(b"X", b"X")
     assert (await client.rest()).endswith(b"-ERR too many errors, closing\r\n")
+
+
+async def test_the_client_is_whom_the_proxy_names(post: Post) -> None:
+    await post.start(proxy={"trusted": ["127.0.0.1"]})
+    client = await post.dial()
+    client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 110")
+    assert (await client.line()).startswith(b"+OK mail.example.test")
+    assert await client.ask(b"USER alice") == b"-ERR passwords are taken under TLS only"
+    assert post.seen(SessionOpened)[0].client == "192.0.2.7"
