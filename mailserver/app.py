@@ -252,7 +252,7 @@ class App:
             "queue": self.queue.status(), "mailboxes": self.mailboxes.status(), "disk_ok": self.disk.check(),
             "services": {name: service.status() for name, service in self.services.items()},
             "open_files_limit": self.descriptors.limit, "counters": self.counters.snapshot(),
-            "guard": self.guard.status(), "certificates": self.tls.servers.described(),
+            "guard": self.guard.status(), "rates": self.rates.status(), "certificates": self.tls.servers.described(),
         }  # fmt: skip
 
     async def _health(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
