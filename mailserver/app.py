@@ -36,20 +36,21 @@ from mailserver.host import limits, notify
 from mailserver.host.certificate_watch import CertificateWatch
 from mailserver.host.descriptors import DescriptorWatch
 from mailserver.host.disk import DiskWatch
+from mailserver.host.gateways import default_gateways
 from mailserver.host.lock import DirectoryInUseError
 from mailserver.host.privileges import PrivilegeError
 from mailserver.host.tls import TlsError
 from mailserver.host.tls_contexts import TlsContexts, tls_contexts
 from mailserver.introduction import introduction
 from mailserver.listeners import Listeners
-from mailserver.message.address import Address, AddressError, parse
-from mailserver.message.envelope import Route
+from mailserver.message.address import Address
 from mailserver.observe.counters import Counters
 from mailserver.observe.log import Log
 from mailserver.policy.admission import Unavailable
 from mailserver.policy.explain import explain
 from mailserver.policy.guard import Guard
 from mailserver.policy.networks import Networks
+from mailserver.policy.open_relay import OpenRelayGuard
 from mailserver.policy.rates import Rates
 from mailserver.policy.relay import RelayTable
 from mailserver.pop3.server import Pop3Service
@@ -57,7 +58,8 @@ from mailserver.queue.queue import Queue
 from mailserver.queue.spool import Spool
 from mailserver.receive.server import SmtpService
 from mailserver.receive.spill import clear
-from mailserver.routing.resolve import Foreign, Leaves, Resolution, resolve
+from mailserver.routing.resolve import Resolution
+from mailserver.routing.routes_of import routes_of
 from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
 
@@ -124,6 +126,7 @@ class App:
             durable=self.durable, executor=self.blocking,
         )  # fmt: skip
         self.accounts = Accounts(config, database_of(config), executor=self.hashing, now=now)
+        self.gateway = OpenRelayGuard(default_gateways(), enabled=config.guard.gateway)
         self.guard = Guard(config.guard, config.proxy.trusted)
         self.door = Door(self.accounts.gate, self.accounts.channel, self.guard, now=now)
         self.resolver = Resolver(config.dns.servers, config.dns.timeout)
@@ -136,7 +139,8 @@ class App:
             settings=config.queue, hostname=config.hostname, spool=self.spool, durable=self.durable,
             mailboxes=self.mailboxes,
             deliver=deliverer(LocalDelivery(self.mailboxes, self.durable, now), self.remote),
-            route_of=self._route_of, emit=self.emit, now=now, executor=self.blocking,
+            route_of=lambda address: routes_of(self.accounts.directory, address), emit=self.emit,
+            now=now, executor=self.blocking,
         )  # fmt: skip
         self.services: dict[str, SmtpService | Pop3Service] = {
             "smtp": self._smtp("smtp", loop), "submission": self._smtp("submission", loop),
@@ -156,7 +160,7 @@ class App:
             accept=self.queue.accept, new_id=self.queue.new_id, door=self.door,
             lookup=self._asked_elsewhere, storage_ok=self._storage_ok,
             sender_domain_ok=self._sender_domain, tls=self.tls.of(name), emit=self.emit,
-            now=time.time, loop=loop, executor=self.blocking, room=self.descriptors.for_session,
+            now=time.time, loop=loop, executor=self.blocking, room=self.descriptors.for_session, gateway=self.gateway,
             rates=self.rates,
         )  # fmt: skip
 
@@ -182,7 +186,8 @@ class App:
         gc.collect()
         gc.freeze()  # what exists now stays: no collection looks at it again
         if first:
-            self._introduce(*first)
+            said = introduction(self.config, self.config_path, *first)
+            print(said, file=sys.stderr, flush=True)  # noqa: T201 - a password has no place in a log
         self._warn((*self.warnings, *self.accounts.merged.conflicts, *self.listeners.unused))
         notify.ready(f"{queued} messages queued")
         if self.config.log.target != "stderr":  # whoever started us waits for this word there
@@ -194,11 +199,6 @@ class App:
     def _warn(self, texts: Iterable[object]) -> None:
         for text in texts:
             self.emit(events.Warned("configuration", str(text)))
-
-    def _introduce(self, address: str, password: str) -> None:
-        """Shown once: only the hash is kept."""
-        said = introduction(self.config, self.config_path, address, password)
-        print(said, file=sys.stderr, flush=True)  # noqa: T201 - a password has no place in a log
 
     # ---- while running -------------------------------------------------------------------------------------
     async def _supervised(self, name: str, component: Callable[[], Awaitable[None]]) -> None:
@@ -242,19 +242,6 @@ class App:
     def _asked_elsewhere(self, address: Address) -> Resolution | Awaitable[Resolution | Unavailable] | None:
         return self.accounts.resolve(address) if self.accounts.backends.domains else None
 
-    def _route_of(self, address: str) -> list[tuple[str, Route, str | None]]:
-        """Where mail for an address goes, for reports to senders; [] when it goes nowhere."""
-        try:
-            resolution = resolve(self.accounts.directory, parse(address))
-        except AddressError:
-            return []
-        match resolution:
-            case Leaves(leaves=leaves):
-                return [(leaf.address, leaf.route, leaf.alias) for leaf in leaves]
-            case Foreign(route=route, address=wire):
-                return [(wire, route, None)]
-        return []
-
     # ---- commands ------------------------------------------------------------------------------------------
     def _commands(self) -> dict[str, Callable[[dict[str, Any]], Awaitable[Any]]]:
         return {
@@ -270,7 +257,7 @@ class App:
             "queue": self.queue.status(), "mailboxes": self.mailboxes.status(), "disk_ok": self.disk.check(),
             "services": {name: service.status() for name, service in self.services.items()},
             "open_files_limit": self.descriptors.limit, "counters": self.counters.snapshot(),
-            "guard": self.guard.status(), "certificates": self.tls.servers.described(),
+            "guard": self.guard.status(), "rates": self.rates.status(), "certificates": self.tls.servers.described(),
         }  # fmt: skip
 
     async def _health(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
@@ -332,6 +319,7 @@ class App:
         self.disk.reserve = config.limits.disk_reserve
         for service in self.services.values():
             service.reconfigure(config)
+        self.gateway.enabled = config.guard.gateway
         self.guard.configure(config.guard, config.proxy.trusted)
         self.rates.configure(config.rates, Networks(config.guard.trusted))
         self.queue.reconfigure(config.queue)

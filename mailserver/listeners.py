@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mailserver.config.schema import Config
 from mailserver.config.units import SocketAddress
+from mailserver.host.listening import Server
 from mailserver.host.sockets import Activated, bind
 
 SERVICES = ("smtp", "submission", "lmtp", "pop3")
@@ -18,7 +18,7 @@ Key = tuple[str, bool]  # service, TLS from the first octet
 class Service(Protocol):
     """What SmtpService and Pop3Service have in common here."""
 
-    servers: list[asyncio.Server]
+    servers: list[Server]
 
     async def start(self, sockets: list[socket.socket], tls_sockets: list[socket.socket]) -> None: ...
 

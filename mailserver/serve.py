@@ -1,6 +1,7 @@
 """The start of the process: configuration, sockets and keys while we may be root, then an ordinary user, then the loop.
 
-The order is the point: bind → read keys → give up root → take the data directory → only now threads and the loop.
+The order is the point: bind → read keys → give up root → take the data directory → confine → only now threads
+and the loop.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from pathlib import Path
 
 import uvloop
 
+from mailserver import events
 from mailserver.app import STOPPERS, App
 from mailserver.config.faults import ConfigError
 from mailserver.config.load import Loaded, load
 from mailserver.host import privileges
+from mailserver.host.confinement import confine
 from mailserver.host.lock import DataDirLock
-from mailserver.host.tls import server_context
+from mailserver.host.secrets import exposed
+from mailserver.host.tls_contexts import tls_contexts
 from mailserver.listeners import Listeners
 
 
@@ -32,10 +36,11 @@ def serve(config_path: Path) -> int:
         listeners = Listeners(loaded.config)
         os.umask(0o077)
         # Before root goes: the key may be readable for root alone.
-        tls = server_context(loaded.config.tls, data_dir, loaded.config.hostname)
+        tls = tls_contexts(loaded.config.tls, data_dir, loaded.config.hostname)
         _become_ordinary(loaded)
         with DataDirLock(data_dir):
-            return uvloop.run(App(config_path, loaded, listeners, tls).run())
+            noticed = _confined(config_path, loaded)
+            return uvloop.run(App(config_path, loaded, listeners, tls, noticed).run())
     except STOPPERS as error:
         print(f"mailserver: {error}", file=sys.stderr)  # noqa: T201 - the log may not exist
         return 1
@@ -50,3 +55,12 @@ def _become_ordinary(loaded: Loaded) -> None:
         privileges.drop(loaded.config.run_as, data_dir)
     privileges.no_new_privs()
     os.makedirs(data_dir, mode=0o700, exist_ok=True)
+
+
+def _confined(config_path: Path, loaded: Loaded) -> list[events.Event]:
+    """From here on the kernel lets us touch only what we need; what there is to say about that and about secrets."""
+    said = confine(loaded.config, config_path)
+    fine = said.active or not said.wanted
+    confinement = events.Notice("confine", said.text) if fine else events.Warned("confine", said.text)
+    open_secrets = [events.Warned("secrets", str(one)) for one in exposed(loaded.config, config_path)]
+    return [confinement, *open_secrets]

@@ -9,6 +9,7 @@ the questions, or, for those who offer PLAIN and LOGIN alone, ``Accounts.login``
 from __future__ import annotations
 
 import binascii
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -127,15 +128,23 @@ _ALL: Mapping[str, Make] = MappingProxyType(
 def offered(channel: Channel) -> tuple[str, ...]:
     """The mechanisms for this channel, the strongest first: for EHLO, CAPA and bare AUTH. Passwords and
     tokens travel under TLS or on loopback only; SCRAM anywhere."""
+    return _offered(
+        channel.safe, channel.scram, bool(channel.bindings), bool(channel.identities), channel.bearer
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def _offered(safe: bool, scram: bool, bound: bool, certified: bool, bearer: bool) -> tuple[str, ...]:
+    """Remembered, as every EHLO asks."""
     condition = {
-        "SCRAM-SHA-256-PLUS": channel.scram and bool(channel.bindings),
-        "SCRAM-SHA-256": channel.scram,
-        "SCRAM-SHA-1": channel.scram,
-        "EXTERNAL": bool(channel.identities),
-        "OAUTHBEARER": channel.bearer and channel.safe,
-        "XOAUTH2": channel.bearer and channel.safe,
+        "SCRAM-SHA-256-PLUS": scram and bound,
+        "SCRAM-SHA-256": scram,
+        "SCRAM-SHA-1": scram,
+        "EXTERNAL": certified,
+        "OAUTHBEARER": bearer and safe,
+        "XOAUTH2": bearer and safe,
     }
-    return tuple(name for name in _ALL if condition.get(name, channel.safe))
+    return tuple(name for name in _ALL if condition.get(name, safe))
 
 
 def _decode(line: bytes) -> bytes:

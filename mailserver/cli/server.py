@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -39,9 +40,11 @@ def check(config: ConfigOption = None) -> None:
     \b
     mailserver check -c config.toml
     Each is one line: file:line: key: what is wrong, what would be right
+    Secrets that others may read are warned of; a user database that others may read is a mistake.
     """
     from mailserver.accounts.known import known
     from mailserver.config.load import load
+    from mailserver.host.secrets import exposed
 
     path = site.config_path(config)
     loaded = load(path, known)
@@ -49,7 +52,13 @@ def check(config: ConfigOption = None) -> None:
     async def conflicts(accounts: object) -> tuple[str, ...]:
         return accounts.merged.conflicts  # type: ignore[attr-defined,no-any-return]  # imported when called only
 
-    for warning in (*map(str, loaded.warnings), *site.with_accounts(loaded.config, conflicts)):
+    secrets = exposed(loaded.config, path)
+    mistakes = [one for one in secrets if os.path.basename(one.path).startswith("accounts.sqlite")]
+    for mistake in mistakes:
+        print(escaped(str(mistake)), file=sys.stderr)
+    if mistakes:
+        raise typer.Exit(2)
+    for warning in (*map(str, (*loaded.warnings, *secrets)), *site.with_accounts(loaded.config, conflicts)):
         print(f"warning: {escaped(warning)}", file=sys.stderr)
     print(f"{escaped(str(path))}: no mistakes")
 

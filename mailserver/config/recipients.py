@@ -69,6 +69,7 @@ class _Recipients:
             normal = _domain_name(name)
             if normal is not None:
                 yield from self._domain(("domains", name), normal, domain)
+        yield from self._senders()
         yield from self._loops()
 
     def _names(self) -> Iterator[Finding]:
@@ -119,6 +120,17 @@ class _Recipients:
                 yield Finding(here, "an alias of nobody", "give it a target, or remove it")
             for n, target in enumerate(targets):
                 yield from self._target((*here, n) if len(targets) > 1 else here, target, name, own=key)
+
+    def _senders(self) -> Iterator[Finding]:
+        """Who is given senders, and may be gone by now."""
+        for name in self._config.submission.senders:
+            local, _, domain = (_key(name, "") or "").rpartition("@")
+            if domain not in self._ours - self._backed or f"{local}@{domain}" in self._mailboxes:
+                continue
+            guess = nearest(local, self._locals.get(domain, set()) - {local})
+            right = f'did you mean "{guess}@{domain}"?' if guess else "remove it"
+            wrong = f"nobody has the account {local}@{domain}"
+            yield Finding(("submission", "senders", name), wrong, right, warning=True)
 
     def _target(self, path: Path, text: str, domain: str, own: str = "") -> Iterator[Finding]:
         """One target of an alias, catch-all or the postmaster; ``own``: the alias's key."""

@@ -27,7 +27,12 @@ LOGIN_ATTEMPTS: Final = 3  # failed logins of one connection
 
 def may_log_in(session: Session) -> bool:
     """Whether a password may travel on this connection."""
-    return session.tls or session.service.config.pop3.allow_plaintext_login or is_loopback(session.client)
+    if session.tls or session.service.config.pop3.allow_plaintext_login:
+        return True
+    nameless = (
+        session.proxied is not None and session.proxied.local
+    )  # a proxy that says nothing of its client
+    return is_loopback(session.client) and not nameless
 
 
 def is_loopback(client: str) -> bool:

@@ -93,6 +93,11 @@ class Refused(Exception):  # noqa: N818 - what happened, caught in one place
 
 
 UNKNOWN: Final = BadLine(error("unknown command"))
+FOREIGN: Final = BadLine(error("this is POP3"), fatal=True)
+_HTTP: Final = frozenset(
+    (b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT", b"OPTIONS", b"DELETE", b"PATCH", b"PRI")
+)
+_TLS: Final = b"\x16\x03"  # how a TLS handshake begins
 WRONG_STATE: Final = {
     State.AUTHORIZATION: BadLine(error("log in first")),
     State.TRANSACTION: BadLine(error("already logged in")),
@@ -111,7 +116,7 @@ def parse(line: bytes, state: State) -> Command | BadLine:
     verb, space, rest = line.partition(b" ")
     row = COMMANDS.get(verb) or COMMANDS.get(verb.upper())
     if row is None:
-        return UNKNOWN
+        return FOREIGN if verb in _HTTP else UNKNOWN
     if len(line) > COMMAND_MAX - 2 and row.verb != "AUTH":
         return TOO_LONG
     if state not in row.states:
@@ -157,6 +162,9 @@ class Reader:
             if start:
                 self._buffer, self._position = b"", 0  # an idle session keeps nothing of its last input
             return None
+        if buffer.startswith(_TLS, start):  # a handshake may have no line end at all: nobody waits for one
+            self._broken, self._buffer, self._position = True, b"", 0
+            return FOREIGN
         end = buffer.find(b"\n", start)
         if (end if end >= 0 else len(buffer)) - start > LINE_MAX:
             self._broken, self._buffer, self._position = True, b"", 0

@@ -17,12 +17,12 @@ from typing import Any, Final
 from mailserver import events
 from mailserver.accounts.door import Door
 from mailserver.config.schema import Config
+from mailserver.host.listening import Server, Tls, listen
 from mailserver.policy.relay import DEFAULT, RelayTable, Verdict
 from mailserver.pop3.protocol import State, error
 from mailserver.pop3.session import HANDSHAKE, Session
 from mailserver.store.index import Mailboxes
 
-BACKLOG: Final = 2048
 QUIET: Final = 5.0  # seconds without a command after which a draining server no longer waits for a session
 
 TOO_MANY: Final = error("[SYS/TEMP] too many connections")
@@ -68,7 +68,7 @@ class Pop3Service:
         self._per_client: dict[str, int] = {}
         self._tasks: dict[asyncio.Task[bytes], Session] = {}
         self._room = room
-        self.servers: list[asyncio.Server] = []
+        self.servers: list[Server] = []
         self._clock: asyncio.TimerHandle | None = None
         self._draining = False
         self._changed: asyncio.Event = asyncio.Event()  # set when a session has gone
@@ -80,20 +80,25 @@ class Pop3Service:
     ) -> None:
         """Serve on bound sockets; ``tls_sockets`` speak TLS from the first octet. Raises ValueError without a
         context."""
-        for sock in sockets:
-            self.servers.append(
-                await self.loop.create_server(lambda: Session(self, tls=False), sock=sock, backlog=BACKLOG)
-            )
+        await self._listen(sockets, None)
         for sock in tls_sockets:
             if self.tls is None:
                 raise ValueError("a TLS listener needs a certificate")
-            server = await self.loop.create_server(
-                lambda: Session(self, tls=True), sock=sock, backlog=BACKLOG, ssl=self.tls,
-                ssl_handshake_timeout=HANDSHAKE, ssl_shutdown_timeout=2.0,
-            )  # fmt: skip
-            self.servers.append(server)
+            await self._listen([sock], Tls(self.tls, HANDSHAKE, 2.0))
         if self._clock is None:
             self._tick()
+
+    async def _listen(self, sockets: Iterable[socket.socket], tls: Tls | None) -> None:
+        for sock in sockets:
+            server = await listen(
+                self.loop, sock, lambda header: Session(self, tls=tls is not None, proxied=header), tls=tls,
+                proxy=lambda: self.config.proxy, refused=self._hung_up_on,
+            )  # fmt: skip
+            self.servers.append(server)
+
+    def _hung_up_on(self, peer: str, reason: str) -> None:
+        self._refused += 1
+        self.emit(events.SessionRefused("pop3", peer, reason))
 
     def reconfigure(self, config: Config) -> None:
         """New settings hold at once, for open sessions too; listeners stay as they are."""
@@ -169,6 +174,8 @@ class Pop3Service:
         """The greeting; None: not admitted, and told so."""
         transport = session.transport
         peer = transport.get_extra_info("peername")
+        if session.proxied is not None and session.proxied.source is not None:
+            peer = session.proxied.source
         session.client = client = _address(peer)
         verdict = self._relay().decide(client) if self._relay is not None else DEFAULT
         limits = self.config.limits

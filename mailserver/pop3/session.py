@@ -27,6 +27,7 @@ from mailserver.pop3.transfer import Listing, Transfer
 
 if TYPE_CHECKING:
     from mailserver.accounts.door import Attempt
+    from mailserver.policy.proxy_protocol import Header
     from mailserver.pop3.server import Pop3Service
 
 AUTOLOGOUT: Final = 600.0  # seconds of silence granted in TRANSACTION at least, RFC 1939 section 3
@@ -50,11 +51,11 @@ class Session(asyncio.Protocol):
     __slots__ = (
         "_closing", "_deaf", "_eof", "_lost", "_outflow", "_paused", "_reader", "_waiting",
         "active", "bytes_in", "bytes_out", "client", "errors", "exchange", "failures", "maildrop", "number",
-        "opened", "service", "state", "tls", "transport", "user",
+        "opened", "proxied", "service", "state", "tls", "transport", "user",
     )  # fmt: skip
 
-    def __init__(self, service: Pop3Service, *, tls: bool) -> None:
-        self.service = service
+    def __init__(self, service: Pop3Service, *, tls: bool, proxied: Header | None = None) -> None:
+        self.service, self.proxied = service, proxied
         self.transport: asyncio.Transport
         self.number = 0
         self.client = ""

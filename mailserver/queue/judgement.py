@@ -12,7 +12,16 @@ from typing import TypeVar
 
 from mailserver.config.schema import Queue as Settings
 from mailserver.deliver.bounce import wants_report
-from mailserver.message.envelope import Deferred, Delivered, Envelope, Failed, Local, Outcome, Recipient
+from mailserver.message.envelope import (
+    Deferred,
+    Delivered,
+    Envelope,
+    Failed,
+    Local,
+    Outcome,
+    Recipient,
+    State,
+)
 
 O = TypeVar("O", bound=Outcome)  # noqa: E741 - one of the outcomes
 Pairs = list[tuple[Recipient, O]]
@@ -108,3 +117,8 @@ def why_untold(envelope: Envelope, recipient: Recipient) -> str:
     if not wants_report(recipient, "failure", envelope.sender):
         return "the sender wants no report: NOTIFY=" + ",".join(recipient.notify)
     return f"no report: the sender's address {envelope.sender} leads nowhere"
+
+
+def note(recipient: Recipient, state: State, reply: str, status: str) -> None:
+    """What became of the recipient, and who said so."""
+    recipient.state, recipient.last_reply, recipient.status = state, reply, status

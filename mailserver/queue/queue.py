@@ -36,6 +36,7 @@ from mailserver.queue.judgement import (
     down_reason,
     due_for_report,
     judge,
+    note,
     why_untold,
 )
 from mailserver.queue.listing import QueuedMessage, describe
@@ -236,13 +237,13 @@ class Queue:
             return
         told = {recipient.id for recipient, _ in judgement.failure}
         for recipient, done in judgement.delivered:
-            _note(recipient, State.DELIVERED, done.reply, "2.0.0")
+            note(recipient, State.DELIVERED, done.reply, "2.0.0")
             self._settled("delivered" if isinstance(recipient.route, Local) else "forwarded")
         for recipient, failed in judgement.failed:
-            _note(recipient, State.FAILED, failed.reply, failed.status)
+            note(recipient, State.FAILED, failed.reply, failed.status)
             self._settled("bounced" if recipient.id in told else "dropped")
         for recipient, later in judgement.deferred:
-            _note(recipient, State.PENDING, later.reply, later.status)
+            note(recipient, State.PENDING, later.reply, later.status)
         left = [recipient.id for recipient, _ in judgement.deferred]
         expires = envelope.accepted + self._settings.max_age
         self._schedule.settle(batch, left, now=now, expires=expires, down=down)
@@ -310,8 +311,10 @@ class Queue:
 
     def release(self, ids: Iterable[str]) -> int:
         """Undo hold. Returns how many there are."""
-        now = self._now()
-        return self._marked([name for name in ids if self._schedule.release(name, now)])
+        released = [name for name in ids if self._schedule.release(name, self._now())]
+        for name in released:
+            self._messages[name].hold = ""
+        return self._marked(released)
 
     def _marked(self, ids: Sequence[str]) -> int:
         for name in ids:
@@ -345,7 +348,3 @@ class Queue:
     def ids(self, account: str | None = None) -> Sequence[str]:
         """All of them, or what ``account`` sent; oldest acceptance first."""
         return [e.id for e in self._messages.values() if account in (None, e.account)]
-
-
-def _note(recipient: Recipient, state: State, reply: str, status: str) -> None:
-    recipient.state, recipient.last_reply, recipient.status = state, reply, status

@@ -235,6 +235,7 @@ class Spool:
         if progress is None:
             return Loaded(envelope, 0, envelope.accepted, bool(envelope.hold))
         form.apply(progress, envelope)
+        envelope.hold = envelope.hold if progress.held else ""
         return Loaded(envelope, progress.attempts, progress.due, progress.held)
 
     def _load_progress(self, id: str, read_only: bool) -> form.Progress | None:

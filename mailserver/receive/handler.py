@@ -21,6 +21,7 @@ from mailserver.message.address import Address
 from mailserver.message.body import Body
 from mailserver.message.envelope import Envelope, Local, Recipient
 from mailserver.policy.admission import Permit, Unavailable, recipient
+from mailserver.policy.open_relay import BEHIND_GATEWAY
 from mailserver.policy.submission import Senders, sender_answer
 from mailserver.receive.binary import to_text
 from mailserver.receive.collector import HEADER_MAX, Collector
@@ -31,7 +32,7 @@ from mailserver.receive.submission import Additions
 from mailserver.receive.transfer import Transfer
 from mailserver.reply import Reply
 from mailserver.routing.directory import Directory
-from mailserver.routing.resolve import Leaf, Leaves, Resolution, resolve
+from mailserver.routing.resolve import Foreign, Leaf, Leaves, Resolution, resolve
 
 if TYPE_CHECKING:
     from mailserver.receive.server import SmtpService
@@ -195,10 +196,13 @@ class Handler:
         self, found: Found, address: Address, server: Wire, session: ClientSession, envelope: Transaction,
         rcpt: Rcpt,
     ) -> Reply:  # fmt: skip
-        decision = recipient(session.verdict, session.account is not None, found)
+        verdict = session.verdict
+        if type(found) is Foreign:
+            verdict = self._service.gateway.verdict(session.client, verdict)
+        decision = recipient(verdict, session.account is not None, found)
         if not isinstance(decision, Permit):
             server.rule = decision.reason
-            return decision.reply
+            return decision.reply if verdict is session.verdict else BEHIND_GATEWAY
         envelope.rcpt_tos.append(str(address))
         envelope.rcpt_options.extend(rcpt.options)
         for leaf in decision.leaves:

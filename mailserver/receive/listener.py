@@ -27,11 +27,15 @@ class Listener(ContentVerbs):
     def smtp_EHLO(self, argument: str) -> Reply | None:
         """RFC 5321 4.1.1.1; also LHLO of RFC 2033."""
         self._reset()
+        if self.session.verdict.action == "relay" and self.session.host_name is None:
+            self._service.named(self.session, argument)
         return self._service.handler.handle_EHLO(self, self.session, self.envelope, argument)
 
     def smtp_HELO(self, argument: str) -> Reply | None:
         """RFC 5321 4.1.1.1."""
         self._reset()
+        if self.session.verdict.action == "relay" and self.session.host_name is None:
+            self._service.named(self.session, argument)
         return self._service.handler.handle_HELO(self, self.session, self.envelope, argument)
 
     def smtp_wrong_greeting(self, argument: str) -> Reply | None:

@@ -26,10 +26,13 @@ from mailserver.events import (
     SessionOpened,
     SessionRefused,
 )
+from mailserver.host.listening import Server, Tls, listen
 from mailserver.message.address import Address
 from mailserver.message.body import Body
 from mailserver.message.envelope import Envelope
 from mailserver.policy.networks import Networks
+from mailserver.policy.open_relay import OpenRelayGuard
+from mailserver.policy.proxy_protocol import Header
 from mailserver.policy.rates import Rates
 from mailserver.policy.relay import RelayTable, Verdict
 from mailserver.receive.handler import Found, Handler, SenderCheck
@@ -43,7 +46,6 @@ from mailserver.reply import Reply
 from mailserver.routing.directory import Directory
 from mailserver.routing.resolve import Resolution
 
-BACKLOG = 2048
 SWEEP_INTERVAL = 1.0  # seconds
 _VERDICTS_MAX = 10_000
 _COMMAND_SHOWN = 500  # characters of a refused command kept in its event
@@ -72,31 +74,20 @@ class SmtpService:
     """
 
     def __init__(
-        self,
-        name: Literal["smtp", "submission", "lmtp"],
-        *,
-        config: Config,
-        relay: Callable[[], RelayTable],
-        directory: Callable[[], Directory],
-        accept: Accept,
-        new_id: Callable[[], str],
-        door: Door,
-        lookup: Lookup = lambda _: None,
-        storage_ok: Callable[[], bool],
-        sender_domain_ok: SenderCheck | None,
-        tls: ssl.SSLContext | None,
-        emit: Emit,
-        now: Callable[[], float],
-        loop: asyncio.AbstractEventLoop,
-        executor: Executor | None = None,
-        room: Callable[[asyncio.BaseTransport], bool] = lambda _: True,
-        rates: Rates | None = None,
-    ) -> None:
+        self, name: Literal["smtp", "submission", "lmtp"], *,
+        config: Config, relay: Callable[[], RelayTable], directory: Callable[[], Directory],
+        accept: Accept, new_id: Callable[[], str], door: Door, lookup: Lookup = lambda _: None,
+        storage_ok: Callable[[], bool], sender_domain_ok: SenderCheck | None, tls: ssl.SSLContext | None,
+        emit: Emit, now: Callable[[], float], loop: asyncio.AbstractEventLoop, executor: Executor | None = None,
+        room: Callable[[asyncio.BaseTransport], bool] = lambda _: True, rates: Rates | None = None,
+        gateway: OpenRelayGuard | None = None,
+    ) -> None:  # fmt: skip
         self.name, self.config, self.limits = name, config, config.limits
         self.accept, self.door, self.lookup, self.tls = accept, door, lookup, tls
         self.emit, self.now, self.loop, self.executor = emit, now, loop, executor
         self.is_lmtp, self.requires_login = name == "lmtp", name == "submission"
         self.rates = rates or Rates(config.rates, Networks(config.guard.trusted))
+        self.gateway = gateway or OpenRelayGuard((), enabled=False)
         self.budget = Budget(config.limits.body_memory)
         self.converter = ThreadPoolExecutor(1, "binary-mail")  # one at a time: a conversion takes much memory
         self.handler = Handler(self, directory, new_id, storage_ok, sender_domain_ok)
@@ -105,7 +96,7 @@ class SmtpService:
             LmtpListener if self.is_lmtp else SmtpListener, self
         )
         self._room = room
-        self.servers: list[asyncio.Server] = []
+        self.servers: list[Server] = []
         self._sessions: set[Wire] = set()
         self._per_address: dict[str, int] = {}
         self._judged_by: RelayTable | None = None
@@ -118,21 +109,33 @@ class SmtpService:
     # ---- life ------------------------------------------------------------------------------------
     async def start(self, sockets: list[socket.socket], tls_sockets: list[socket.socket]) -> None:
         """Accept connections on bound sockets; ``tls_sockets`` speak TLS from the first octet."""
-        for sock in sockets:
-            self.servers.append(await self.loop.create_server(self.new_listener, sock=sock, backlog=BACKLOG))
-        for sock in tls_sockets:
-            self.servers.append(
-                await self.loop.create_server(
-                    self.new_listener,
-                    sock=sock,
-                    backlog=BACKLOG,
-                    ssl=self.tls,
-                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
-                    ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-                )
-            )
+        await self._listen(sockets, None)
+        if self.tls is not None:
+            await self._listen(tls_sockets, Tls(self.tls, HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT))
         if self._timer is None:
             self._tick()
+
+    async def _listen(self, sockets: list[socket.socket], tls: Tls | None) -> None:
+        for sock in sockets:
+            server = await listen(
+                self.loop,
+                sock,
+                self._make,
+                tls=tls,
+                proxy=lambda: self.config.proxy,
+                refused=self._hung_up_on,
+            )
+            self.servers.append(server)
+
+    def _make(self, header: Header | None) -> Wire:
+        listener = self.new_listener()
+        if header is not None:
+            listener.proxied = header
+        return listener
+
+    def _hung_up_on(self, peer: str, reason: str) -> None:
+        self._refused += 1
+        self.emit(SessionRefused(self.name, peer, reason))
 
     def reconfigure(self, config: Config) -> None:
         """New settings for the next command of every session; nobody is disconnected."""
@@ -190,8 +193,10 @@ class SmtpService:
         if not peer:
             transport.abort()  # it was gone before we came
             return
-        client = _address(peer[0])
-        verdict = self._verdict(client)
+        client, header = _address(peer[0]), listener.proxied
+        if header is not None and header.source is not None:
+            client, peer = header.source.host, header.source
+        verdict = self._verdict(client, header)
         if refusal := self._unwelcome(client, verdict, transport):
             self._refused += 1
             self.emit(SessionRefused(self.name, client, refusal.text, verdict.rule))
@@ -201,6 +206,8 @@ class SmtpService:
         self._number += 1
         session = ClientSession(self.loop, self._number, (client, peer[1]), verdict, self.now())
         listener.session = session
+        if header is not None:
+            session.proxied = header
         session.tls = tls_version(transport)
         self._sessions.add(listener)
         self._per_address[client] = self._per_address.get(client, 0) + 1
@@ -210,7 +217,19 @@ class SmtpService:
         )
         transport.write(self.greeting)
 
-    def _verdict(self, client: str) -> Verdict:
+    def named(self, session: ClientSession, helo: str) -> None:
+        """Somebody whom a rule lets relay has said its name, for the first time on its connection."""
+        if session.proxied is None and (text := self.gateway.see(session.client, helo, self.now())):
+            self.emit(Problem(f"receive/{self.name}", text))
+
+    def _verdict(self, client: str, header: Header | None) -> Verdict:
+        """A proxy that names no client may not relay for whoever that is."""
+        verdict = self._judged(client, counted=header is None)
+        if header is None or not header.local or verdict.action != "relay":
+            return verdict
+        return Verdict("accept", f"{verdict.rule}, void: a proxy without a client")
+
+    def _judged(self, client: str, *, counted: bool) -> Verdict:
         """Remembered while the table stays the same object: a reload makes a new one."""
         table = self._relay()
         if table is not self._judged_by or len(self._verdicts) > _VERDICTS_MAX:
@@ -218,6 +237,8 @@ class SmtpService:
         verdict = self._verdicts.get(client)
         if verdict is None:
             verdict = self._verdicts[client] = table.decide(client)
+            if counted:
+                self.gateway.see(client, "", self.now())
         return verdict
 
     def _unwelcome(self, client: str, verdict: Verdict, transport: asyncio.Transport) -> Reply | None:

@@ -12,6 +12,7 @@ from typing import Any
 from aiosmtpd.smtp import Envelope, Session
 
 from mailserver.message.envelope import Recipient
+from mailserver.policy.proxy_protocol import Header
 from mailserver.policy.relay import Verdict
 from mailserver.receive.parameters import Mail
 
@@ -32,6 +33,7 @@ class ClientSession(Session):
     errors = 0  # refused commands since the last accepted message
     login_failures = 0
     messages = 0  # accepted
+    proxied: Header | None = None  # what a proxy said when it connected
 
     def __init__(  # aiosmtpd's own sets ten attributes that the class gives us
         self,
@@ -50,6 +52,8 @@ class ClientSession(Session):
     @property
     def is_loopback(self) -> bool:
         """The client is this very machine: its passwords cross no wire."""
+        if self.proxied is not None and self.proxied.local:
+            return False  # a proxy that says nothing of its client
         return self.client.startswith("127.") or self.client == "::1"
 
     @property

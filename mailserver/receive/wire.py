@@ -26,6 +26,7 @@ from mailserver.reply import Reply
 
 if TYPE_CHECKING:
     from mailserver.accounts.sasl import Channel
+    from mailserver.policy.proxy_protocol import Header
     from mailserver.receive.server import SmtpService
 
 logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's logger: our events say all of it, once
@@ -54,6 +55,7 @@ class Wire(SMTP):
     session: ClientSession
     envelope: Transaction | None = None
     transport: asyncio.Transport | None = None
+    proxied: Header | None = None
     reason = "lost"
     command = rule = ""  # the last command, and what decided about it; for the event of a refusal
     octets_in = octets_out = 0
@@ -325,7 +327,8 @@ class Wire(SMTP):
     @property
     def idle(self) -> bool:
         """Nothing would be lost by hanging up now."""
-        return not self._busy and self.envelope is None and self._mode <= SKIP
+        at_work = self._busy and self._exchange is None  # a login may be waiting for its turn
+        return not at_work and self.envelope is None and self._mode <= SKIP
 
     # ---- what the verbs' layer adds --------------------------------------------------------------
     _exchange: Any = None

@@ -43,6 +43,8 @@ def test_unreadable_certificates_are_named():
         ('[proxy]\nlisten = ["127.0.0.1:2525"]', "nobody could connect"),
         ('[proxy]\ntrusted = "10.0.0.1"\nlisten = ["127.0.0.1:2599"]', "is no listener"),
         ('[proxy]\ntimeout = 0', "zero leaves nothing"),
+        ('[submission.senders]\nalice = "*"', "c.toml:3: submission.senders.alice: no account"),
+        ('[submission.senders]\n"a@b.test" = ["*", "*@"]', '"*@": malformed domain'),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_said(text, said):
@@ -53,3 +55,11 @@ def test_what_makes_no_sense_is_said(text, said):
 def test_a_proxy_in_front_of_smtp():
     text = '[proxy]\ntrusted = "10.0.0.1"\nlisten = ["127.0.0.1:2525"]\n'
     assert parse(HEAD + text, "c.toml").warnings == ()
+
+
+def test_senders_for_an_account_that_is_gone():
+    domain = '[domains."b.test"]\n[users."alice@b.test"]\npassword = "$6$a$b"\n'
+    text = '[submission.senders]\n"alcie@b.test" = "*"\n"alice@b.test" = "*@c.test"\n"x@d.test" = "*"\n'
+    (warning,) = parse(HEAD + text + domain, "c.toml").warnings
+    assert "nobody has the account alcie@b.test" in str(warning)
+    assert 'did you mean "alice@b.test"?' in str(warning)

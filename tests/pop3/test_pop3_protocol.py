@@ -53,7 +53,7 @@ def read(pieces: list[bytes], state: State = T) -> list[Command | BadLine]:
         (b"APOP alice c4c9334bac560ecc979e58001b3e22fb", A, protocol.NO_APOP),
         (b"NOOP", State.UPDATE, protocol.WRONG_STATE[State.UPDATE]),
         (b"", T, protocol.UNKNOWN),
-        (b"GET / HTTP/1.1", A, protocol.UNKNOWN),
+        (b"GET / HTTP/1.1", A, protocol.FOREIGN),
         (b"USER " + b"x" * 248, A, Command("USER", [b"x" * 248])),  # 255 octets with CRLF, RFC 2449 4
         (b"USER " + b"x" * 249, A, protocol.TOO_LONG),
         (b"AUTH PLAIN " + b"x" * 900, A, Command("AUTH", [b"PLAIN", b"x" * 900])),

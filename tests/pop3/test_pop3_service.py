@@ -120,7 +120,7 @@ async def test_addresses_barred_by_the_relay_rules(post: Post) -> None:
 async def test_too_many_errors_end_the_session(post: Post) -> None:
     await post.start(limits={"errors": 3})
     client = await post.connect()
-    client.send(*[b"GET / HTTP/1.1"] * 3, b"\x1b[31mQUIT", b"NOOP")
+    client.send(*[b"FETCH / POP9"] * 3, b"\x1b[31mQUIT", b"NOOP")
     replies = (await client.rest()).split(b"\r\n")
     assert replies == [*[b"-ERR unknown command"] * 3, b"-ERR too many errors, closing", b""]
     assert len(post.seen(CommandRefused)) == 4
@@ -213,3 +213,23 @@ async def test_new_settings_hold_for_open_sessions(post: Post) -> None:
     post.service.reconfigure(post.service.config.model_validate({"limits": {"errors": 1}}))
     client.send(b"X", b"X")
     assert (await client.rest()).endswith(b"-ERR too many errors, closing\r\n")
+
+
+async def test_the_client_is_whom_the_proxy_names(post: Post) -> None:
+    await post.start(proxy={"trusted": ["127.0.0.1"]})
+    client = await post.dial()
+    client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 110")
+    assert (await client.line()).startswith(b"+OK mail.example.test")
+    assert await client.ask(b"USER alice") == b"-ERR passwords are taken under TLS only"
+    assert post.seen(SessionOpened)[0].client == "192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    "octets", [b"GET / HTTP/1.1\r\nUSER alice\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"]
+)
+async def test_who_speaks_another_protocol_is_hung_up_on(post: Post, octets: bytes) -> None:
+    await post.start()
+    client = await post.connect()
+    client.writer.write(octets)
+    assert await client.rest() == b"-ERR this is POP3\r\n"
+    assert post.seen(SessionClosed)[0].reason == "errors"

@@ -55,6 +55,10 @@ async def test_a_restart_changes_nothing_and_a_release_lasts(tmp_path):
         again.queue.release([name])
         await again.synced()
         assert again.queue.show(name).hold_reason == ""
+        again.queue.hold([name])
+        assert again.queue.show(name).hold_reason == "by an administrator"
+        again.queue.release([name])
+        await again.synced()
     async with House(tmp_path) as third:
         await third.pass_time(DAY)
         await third.saw(Removed)

@@ -3,9 +3,11 @@
 import pytest
 from receive_desk import Desk
 
-from mailserver.message.envelope import Envelope
+from mailserver.message.envelope import Envelope, Local
+from mailserver.policy.admission import Unavailable
 from mailserver.receive.collector import HEADER_MAX, Collector
 from mailserver.receive.submission import Additions
+from mailserver.routing.resolve import Leaf, Leaves
 
 ALICE = "alice@example.test"
 LOGIN = b"EHLO c\r\nAUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdAB3b25kZXI=\r\n"
@@ -79,3 +81,28 @@ async def test_a_large_message_in_a_file_begins_with_them(tmp_path):
     stored = await submitted(tmp_path, dialog)
     assert names(stored.partition(b"\n\n")[0]) == [b"From", b"Date", b"Message-ID", b"Subject"]
     assert stored.count(b"\ny") == 400_000
+
+
+@pytest.mark.parametrize(
+    ("found", "answer"),
+    [
+        (Leaves((Leaf("x@sql.test", Local(ALICE), "x@sql.test", ()),), ()), b"250 2.1.0"),
+        (Leaves((Leaf("x@sql.test", Local("x@sql.test"), None, ()),), ()), b"553 5.7.1"),
+        (Unavailable("sql is away"), b"451 4.3.0"),
+    ],
+)
+async def test_a_sender_that_somebody_else_knows(tmp_path, found, answer):
+    async def backend():
+        return found
+
+    desk = await Desk(tmp_path, name="submission").open()
+    desk.service.lookup = lambda address: backend() if address.domain == "sql.test" else None
+    try:
+        said = await desk.talk(
+            LOGIN + b"MAIL FROM:<x@sql.test>\r\nRSET\r\nMAIL FROM:<alice@example.test>\r\nQUIT\r\n"
+        )
+        replies = said.split(b"235 2.7.0")[1].split(b"\r\n")[1:]
+        assert replies[0].startswith(answer)
+        assert [reply[:3] for reply in replies[1:]] == [b"250", b"250", b"221", b""]
+    finally:
+        await desk.close()

@@ -1,0 +1,145 @@
+"""Trust from outside: mechanisms, certificates, confinement and slow guessers, with real clients."""
+
+from __future__ import annotations
+
+import base64
+import json
+import smtplib
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scramp import ScramClient
+
+SUBMISSION = '[submission]\nlisten = ["127.0.0.1:0"]\n'
+NO_USERS = '[domains."example.test"]\n'
+
+
+def b64(text: str | bytes) -> str:
+    return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
+
+
+def trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def with_carol(server_factory: Callable[..., Any], extra: str = "") -> Any:
+    """Keys for SCRAM are made when a password is set."""
+    server = server_factory(SUBMISSION + extra, users=NO_USERS)
+    done = server.run("user", "add", "carol@example.test", "--password-stdin", stdin="pencil\n")
+    assert done.returncode == 0, done.stderr
+    return server
+
+
+def scram(mechanism: str, binding: tuple[str, bytes] | None, send: Callable[[str], str]) -> str:
+    """Runs an exchange; ``send`` gives the server's next challenge. The answer to the last response."""
+    client = ScramClient([mechanism], "carol@example.test", "pencil", channel_binding=binding)
+    client.set_server_first(base64.b64decode(send(b64(client.get_client_first()))).decode())
+    last = send(b64(client.get_client_final()))
+    client.set_server_final(base64.b64decode(last).decode())
+    return send("")
+
+
+def certificate_hash(der: bytes, folder: Path) -> bytes:
+    (folder / "shown.der").write_bytes(der)
+    done = subprocess.run(
+        ["openssl", "dgst", "-sha256", "-binary", str(folder / "shown.der")], capture_output=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-1", "SCRAM-SHA-256-PLUS"])
+def test_scram_over_smtp(server_factory: Callable[..., Any], mechanism: str) -> None:
+    server = with_carol(server_factory)
+    smtp = smtplib.SMTP("127.0.0.1", server.ports["submission"], "client.test", timeout=20)
+    smtp.starttls(context=trusting())
+    smtp.ehlo()
+    assert smtp.esmtp_features["auth"].split()[:2] == ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]
+    assert isinstance(smtp.sock, ssl.SSLSocket)
+    der = smtp.sock.getpeercert(binary_form=True)
+    binding = ("tls-server-end-point", certificate_hash(der or b"", server.folder))
+    replies: list[int] = []
+
+    def send(line: str) -> str:
+        code, text = smtp.docmd(line if replies else f"AUTH {mechanism} {line}")
+        replies.append(code)
+        return text.decode()
+
+    scram(mechanism, binding if mechanism.endswith("PLUS") else None, send)
+    assert replies == [334, 334, 235]
+    smtp.quit()
+
+
+def test_scram_over_pop3(server_factory: Callable[..., Any]) -> None:
+    server = with_carol(server_factory)
+    with (
+        socket.create_connection(("127.0.0.1", server.ports["pop3"]), 20) as sock,
+        sock.makefile("rwb") as file,
+    ):
+        file.readline()
+        first = ["AUTH SCRAM-SHA-256 "]
+
+        def send(line: str) -> str:
+            file.write(f"{first.pop() if first else ''}{line}\r\n".encode())
+            file.flush()
+            return file.readline().decode().strip().removeprefix("+ ")
+
+        assert scram("SCRAM-SHA-256", None, send) == "+OK 0 messages"
+
+
+def test_a_renewed_certificate_shows_without_a_restart(server: Any) -> None:
+    def shown() -> bytes:
+        with server.smtp() as smtp:
+            smtp.starttls(context=trusting())
+            assert isinstance(smtp.sock, ssl.SSLSocket)
+            return smtp.sock.getpeercert(binary_form=True) or b""
+
+    before = shown()
+    folder = server.folder / "data" / "tls"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "90",
+         "-subj", "/CN=mail.example.test", "-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    assert server.run("reload").returncode == 0
+    assert shown() != before
+    (certificate,) = json.loads(server.run("status", "--json").stdout)["certificates"]
+    assert certificate["not_after"]
+
+
+def test_who_guesses_is_slowed_down_until_an_administrator_forgets_it(
+    server_factory: Callable[..., Any],
+) -> None:
+    server = server_factory(
+        '[guard]\ntrusted = []\nfree_failures = 0\nfirst_delay = "1h"\nlongest_delay = "1h"\n'
+    )
+    with server.smtp() as smtp:
+        smtp.ehlo()
+        assert smtp.docmd("AUTH PLAIN " + b64("\0alice@example.test\0wrong"))[0] == 535
+    listed = server.run("guard", "list").stdout
+    assert "127.0.0.1" in listed
+    assert "alice" in listed
+    assert server.run("guard", "clear").stdout.endswith("forgotten\n")
+    assert "alice" not in server.run("guard", "list").stdout
+    with server.smtp() as smtp:
+        assert smtp.login("alice@example.test", "wonderland")[0] == 235
+
+
+def test_confinement_and_open_secrets_are_told(server: Any) -> None:
+    said = [event for event in server.events() if event.get("component") in ("confine", "secrets")]
+    assert any("onfined" in event["text"] for event in said)
+
+
+def test_a_user_database_that_others_may_read_is_a_mistake(server_factory: Callable[..., Any]) -> None:
+    server = with_carol(server_factory)
+    assert server.run("check").returncode == 0
+    database = server.folder / "data" / "accounts.sqlite"
+    database.chmod(0o640)
+    answer = server.run("check")
+    assert (answer.returncode, "accounts.sqlite" in answer.stderr) == (2, True)
