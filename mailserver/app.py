@@ -41,6 +41,7 @@ from mailserver.host.lock import DirectoryInUseError
 from mailserver.host.privileges import PrivilegeError
 from mailserver.host.tls import TlsError
 from mailserver.host.tls_contexts import TlsContexts, tls_contexts
+from mailserver.housekeeping import every_second, supervise
 from mailserver.introduction import introduction
 from mailserver.listeners import Listeners
 from mailserver.message.address import Address
@@ -105,14 +106,28 @@ class App:
         """Start everything, wait for the end, drain."""
         try:
             self._build(asyncio.get_running_loop())
-            await self._start()
-            housekeeping = asyncio.create_task(self._supervised("housekeeping", self._housekeeping))
-            await self.stopping.wait()
-            housekeeping.cancel()
+            await self._until_stopped()
             await self._drain()
         finally:
             self.log.close()
         return 0
+
+    async def _until_stopped(self) -> None:
+        """SIGTERM is heard while a long queue is still being loaded, too."""
+        starting, stopped = asyncio.create_task(self._start()), asyncio.create_task(self.stopping.wait())
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+            return
+        starting.result()  # raises what prevented the start
+        beside = [
+            asyncio.create_task(supervise(work, self._bug("housekeeping")))
+            for work in (self._look_around, self._scrub)
+        ]
+        await stopped
+        for task in beside:
+            task.cancel()
 
     def _build(self, loop: asyncio.AbstractEventLoop) -> None:
         config, data_dir, now = self.config, self.data_dir, time.time
@@ -201,30 +216,14 @@ class App:
             self.emit(events.Warned("configuration", str(text)))
 
     # ---- while running -------------------------------------------------------------------------------------
-    async def _supervised(self, name: str, component: Callable[[], Awaitable[None]]) -> None:
-        """Run a component for ever: what escapes it is reported, then it starts again, later each time."""
-        wait = 1.0
-        while True:
-            try:
-                await component()
-            except Exception as error:
-                self._bug(name)(error)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, 60.0)
+    async def _look_around(self) -> None:
+        await every_second(
+            (self.disk.check, lambda: self.certificates.check(self.config.tls, self.data_dir, time.time()))
+        )
 
-    async def _housekeeping(self) -> None:
-        """Once: large spool files are verified. Every second: disk watermark, service manager's sign of life."""
+    async def _scrub(self) -> None:
+        """Large spool files are verified once, beside the work."""
         await asyncio.get_running_loop().run_in_executor(self.blocking, self.spool.scrub)
-        interval = notify.watchdog_interval()
-        next_sign = 0.0
-        while True:
-            self.disk.check()
-            self.certificates.check(self.config.tls, self.data_dir, time.time())
-            now = time.monotonic()
-            if interval and now >= next_sign:
-                notify.watchdog()
-                next_sign = now + interval
-            await asyncio.sleep(1.0)
 
     def _bug(self, component: str) -> Callable[[BaseException], None]:
         return lambda error: self.emit(events.problem(component, error))
@@ -338,6 +337,7 @@ class App:
         notify.stopping()
         self.emit(events.Notice("stop", "draining"))
         await asyncio.gather(*(s.drain(s.now() + DRAIN) for s in self.services.values()))
+        self.spool.abandon_scrub()
         await self.queue.drain(DRAIN)
         await self.remote.close()
         await self.control.close()

@@ -167,11 +167,18 @@ class Spool:
                 if self._load_progress(name, read_only) is not None:  # else it is none of ours, and set aside
                     durable.discard(f"{self._messages}/{name}.state")
 
+    def abandon_scrub(self) -> None:
+        """A running scrub ends after the file it is at."""
+        self._unchecked.clear()
+
     def scrub(self) -> list[str]:
         """Read the content of what was too large for load(). The ids that went to quarantine."""
         damaged = []
         while self._unchecked:
-            id = self._unchecked.pop()
+            try:
+                id = self._unchecked.pop()
+            except IndexError:  # abandoned in this very moment
+                break
             try:
                 self._check(self.path(id))
             except FileNotFoundError:
