@@ -128,8 +128,8 @@ class House:
         self.queue.kick()
 
     # ---- seeing ------------------------------------------------------------------------------------
-    def listed(self) -> list[Any]:
-        return [self.queue.show(name) for name in self.queue.ids()]
+    def listed(self, account: str | None = None) -> list[Any]:
+        return [self.queue.show(name) for name in self.queue.ids(account)]
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if type(event) is kind]

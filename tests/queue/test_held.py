@@ -29,10 +29,10 @@ async def test_held_for_everybody_then_released(tmp_path, to, streamed):
         assert house.queue.retry() == 1  # held mail stays held
         await house.pass_time(DAY)
         await house.synced()
-        (shown,) = house.queue.list("alice@example.test")
+        (shown,) = house.listed("alice@example.test")
         assert (shown.held, shown.hold_reason, shown.account) == (True, RULE, "alice@example.test")
         assert {(r.state, r.last_reply) for r in shown.recipients} == {("pending", f"held: {RULE}")}
-        assert house.queue.list(BOB) == [] and house.mail("bob") == [] and house.attempts == []
+        assert house.listed(BOB) == [] and house.mail("bob") == [] and house.attempts == []
         house.balance()
         assert house.queue.release([name]) == 1
         await house.saw(Removed)
