@@ -58,7 +58,11 @@ class Sink:
         elif line.startswith(b"DATA"):
             file.write(b"354 go\r\n")
             file.flush()
-            content = b"".join(iter(file.readline, b".\r\n"))
+            content = b""
+            while (line := file.readline()) != b".\r\n":
+                if not line:
+                    raise OSError("the client was killed")
+                content += line
             self.seen.update(SUBJECT.findall(content)[:1])
             file.write(b"250 ok\r\n")
         elif line.startswith(b"QUIT"):
