@@ -250,7 +250,7 @@ class SmtpService:
             return reply.TOO_MANY_CONNECTIONS
         if self._per_address.get(client, 0) >= self.limits.connections_per_address:
             return reply.TOO_MANY_FROM_YOU
-        return None
+        return reply.TOO_MANY_FROM_YOU if self.rates.connection(client, self.now()) else None
 
     def disconnected(self, listener: Wire) -> None:
         """The connection is gone."""
