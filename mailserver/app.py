@@ -61,6 +61,7 @@ from mailserver.receive.server import SmtpService
 from mailserver.receive.spill import clear
 from mailserver.routing.resolve import Resolution
 from mailserver.routing.routes_of import routes_of
+from mailserver.store import nursery
 from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
 
@@ -135,7 +136,7 @@ class App:
         self.blocking = ThreadPoolExecutor(BLOCKING_THREADS, "blocking")
         self.hashing = ThreadPoolExecutor(HASHING_THREADS, "hashing")
         self.disk = DiskWatch(data_dir, config.limits.disk_reserve, self.emit)
-        self.durable = Durable(loop)
+        self.durable = Durable(loop, nursery.prepare(os.path.join(data_dir, "nursery")))
         self.mailboxes = Mailboxes(
             os.path.join(data_dir, "mail"), hostname=config.hostname, memory=config.limits.index_memory,
             durable=self.durable, executor=self.blocking,

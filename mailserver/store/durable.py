@@ -3,7 +3,7 @@
 A Job is all or nothing. One thread takes the jobs that arrived while the previous batch was on disk, in the
 order they were submitted, and does for the whole batch, each step for all jobs before the next step begins:
 
-1. write    every file's content, under no name (O_TMPFILE) or below ``tmp/``
+1. write    every file's content, under no name (O_TMPFILE, in the nursery) or below ``tmp/``
 2. push     the content to the device: started for all files, then waited for (sync_file_range)
 3. name     link into place (an existing name is FileExistsError); ``replace`` renames over
 4. sync     content, names and all: fsync of files and directories, or one syncfs for a large batch
@@ -26,8 +26,9 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import cycle
 
 from mailserver.store.batches import BatchThread
 from mailserver.store.crash import CRASH_POINTS, crash_point
@@ -76,12 +77,16 @@ class _Task:
 class Durable:
     """Group commit for one event loop; ``commit`` is called in the loop's thread.
 
-    ``now`` measures how long syncs take (seconds, monotonic).
+    ``nursery``: where files begin without a name (store/nursery.py); ``now`` measures how long syncs take
+    (seconds, monotonic).
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, nursery: Sequence[str] = (), *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._loop = loop
-        self._disk = _Disk(now)
+        self._disk = _Disk(nursery, now)
         self._batches = self._jobs = self._failed = 0
         self._thread = BatchThread(loop, _cut, self._commit)
 
@@ -140,18 +145,19 @@ def _cut(queued: deque[_Task]) -> list[_Task]:
 class _Disk:
     """The steps of one batch."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, nursery: Sequence[str], now: Callable[[], float]) -> None:
         self._now = now
         self._slow = 0  # syncfs calls in a row
         self._avoid_syncfs = 0  # batches
-        self._anonymous = os.path.isdir("/proc/self/fd")  # a file without a name gets one through there
+        # A file without a name gets one through /proc.
+        self._nursery = cycle(nursery if nursery and os.path.isdir("/proc/self/fd") else (None,))
 
     def commit(self, batch: list[_Task]) -> int:
         """Each task's ``error`` says how it went. Returns how many were taken: fewer than all when
         descriptors ran out, and the rest is to be tried again."""
         whole = sum(len(task.job.files) for task in batch) > ONE_BY_ONE and not self._avoid_syncfs
         self._avoid_syncfs -= self._avoid_syncfs > 0
-        done = self._write(batch, anonymous=whole and self._anonymous)
+        done = self._write(batch)
         tasks = [task for task in batch[:done] if task.files]
         if tasks:
             crash_point("before-data-sync")
@@ -171,12 +177,13 @@ class _Disk:
         return done
 
     # ---- 1. write ------------------------------------------------------------------------------------------
-    def _write(self, batch: list[_Task], *, anonymous: bool) -> int:
+    def _write(self, batch: list[_Task]) -> int:
+        nursery = next(self._nursery)
         for number, task in enumerate(batch):
             try:
                 for spec in task.job.files:
                     crash_point("before-write")
-                    file = create(spec, anonymous=anonymous)
+                    file = create(spec, nursery)
                     task.files.append(file)
                     fill(file.fd, spec.parts)
                     crash_point("after-write")
@@ -206,9 +213,8 @@ class _Disk:
         folders: set[str] = set()
         for task in tasks:
             for file in task.files:
-                folder = file.spec.tmp.rpartition("/")[0]
-                if folder not in folders or file.grown >= 0:
-                    folders.add(folder)
+                if file.folder not in folders:
+                    folders.add(file.folder)
                     devices.setdefault(os.fstat(file.fd).st_dev, file.fd)
         start = self._now()
         ok = all(_libc.syncfs(fd) == 0 for fd in devices.values())
@@ -287,7 +293,7 @@ def _duplicate(task: _Task, file: OpenFile, name: str) -> OpenFile:
     """A synced copy of ``file`` in the tmp/ that belongs to ``name``'s folder."""
     folder, _, base = name.rpartition("/")
     tmp = f"{folder.rpartition('/')[0]}/tmp/{base}"  # noqa: S108 - the Maildir's or the spool's tmp
-    twin = create(NewFile((), tmp, ()), anonymous=False)
+    twin = create(NewFile((), tmp, ()))
     task.files.append(twin)
     copy(twin.fd, file.fd, 0, os.fstat(file.fd).st_size)
     os.fdatasync(twin.fd)

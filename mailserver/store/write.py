@@ -10,36 +10,37 @@ from mailserver.store.job import FileSlice, NewFile
 
 _IOV_MAX = 1024  # limits.h
 START_WRITING, WRITE_AND_WAIT = 2, 7  # flags of sync_file_range(2)
+_NOT_ANONYMOUS = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}  # the last: a folder was removed
 _NO_SUCH_CALL = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ESPIPE}
 _sync_file_range = ctypes.CDLL(None, use_errno=True).sync_file_range
 _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
 class OpenFile:
-    """A file being written. ``tmp``: its name below tmp/, if any; ``grown``: length before, if adopted,
-    else -1."""
+    """A file being written, begun in ``folder``. ``tmp``: its name there, if any; ``grown``: length before, if
+    adopted, else -1."""
 
-    __slots__ = ("fd", "grown", "spec", "tmp")
+    __slots__ = ("fd", "folder", "grown", "spec", "tmp")
 
-    def __init__(self, spec: NewFile, fd: int, tmp: str | None, grown: int = -1) -> None:
-        self.spec, self.fd, self.tmp, self.grown = spec, fd, tmp, grown
+    def __init__(self, spec: NewFile, fd: int, folder: str, tmp: str | None, grown: int = -1) -> None:
+        self.spec, self.fd, self.folder, self.tmp, self.grown = spec, fd, folder, tmp, grown
 
 
-def create(spec: NewFile, *, anonymous: bool) -> OpenFile:
-    """Open what ``spec`` is to be written to, at its end. ``anonymous``: without a name where the file
-    system can."""
+def create(spec: NewFile, nursery: str | None = None) -> OpenFile:
+    """Open what ``spec`` is to be written to, at its end: in the folder ``nursery``, without a name, where there is
+    one and the file system can; else below ``tmp/``."""
     if spec.adopt is not None:
         fd = os.open(spec.adopt, os.O_RDWR | os.O_CLOEXEC)
-        return OpenFile(spec, fd, spec.adopt, os.lseek(fd, 0, os.SEEK_END))
-    if anonymous and not spec.replace:
-        folder = spec.tmp.rpartition("/")[0]
+        return OpenFile(spec, fd, spec.adopt.rpartition("/")[0], spec.adopt, os.lseek(fd, 0, os.SEEK_END))
+    if nursery is not None and not spec.replace:
         try:
-            return OpenFile(spec, os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), None)
+            fd = os.open(nursery, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            return OpenFile(spec, fd, nursery, None)
         except OSError as error:
-            if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
+            if error.errno not in _NOT_ANONYMOUS:
                 raise
     fd = os.open(spec.tmp, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    return OpenFile(spec, fd, spec.tmp)
+    return OpenFile(spec, fd, spec.tmp.rpartition("/")[0], spec.tmp)
 
 
 def fill(fd: int, parts: tuple[bytes | FileSlice, ...]) -> None:

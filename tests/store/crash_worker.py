@@ -12,7 +12,7 @@ from pathlib import Path
 from mailserver.message.envelope import Envelope, Recipient, Remote
 from mailserver.message.ids import IdSource
 from mailserver.queue.spool import Spool, checksum
-from mailserver.store import maildir
+from mailserver.store import maildir, nursery
 from mailserver.store.durable import Durable, Job, NewFile
 
 
@@ -32,7 +32,7 @@ def stream(path: str, text: bytes) -> None:
 
 class Worker:
     def __init__(self, root: str) -> None:
-        self.durable = Durable(asyncio.get_running_loop())
+        self.durable = Durable(asyncio.get_running_loop(), nursery.prepare(f"{root}/nursery"))
         self.box = f"{root}/mail/example.test/alice"
         maildir.make(self.box)
         os.makedirs(f"{root}/tmp", exist_ok=True)

@@ -15,14 +15,17 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from mailserver.store import durable as module
+from mailserver.store import nursery
 from mailserver.store.durable import Durable, FileSlice, Job, NewFile, RemovalFailed
 
 
-@pytest.fixture
-async def durable() -> AsyncIterator[Durable]:
-    made = Durable(asyncio.get_running_loop())
+@pytest.fixture(params=["without a name", "below tmp"])
+async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Durable]:
+    folders = nursery.prepare(f"{tmp_path}/nursery") if request.param == "without a name" else []
+    made = Durable(asyncio.get_running_loop(), folders)
     yield made
     made.close()
+    assert [names for *_, names in os.walk(tmp_path / "nursery") if names] == []
 
 
 @pytest.fixture
@@ -130,11 +133,11 @@ async def test_where_links_are_impossible_the_content_is_copied(
     assert shown(shm) == {"a": b"text", "b": b"text"}
 
 
-async def test_no_o_tmpfile_no_proc(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    durable = Durable(asyncio.get_running_loop())
-    monkeypatch.setattr(durable._disk, "_anonymous", False)
+@pytest.mark.parametrize("where", ["another file system", "gone"])
+async def test_a_nursery_of_no_use(box: Path, shm: Path, where: str) -> None:
+    durable = Durable(asyncio.get_running_loop(), [f"{shm}/tmp" if where == "another file system" else f"{box}/gone"])
     await asyncio.gather(*(durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(5)))
-    assert len(shown(box)) == 5
+    assert shown(box) == {f"{n}": b"x" for n in range(5)}
     durable.close()
 
 
