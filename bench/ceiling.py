@@ -3,7 +3,8 @@
     python bench/ceiling.py PORT MAIL [--volatile]
 
 Takes any recipient, files every message in MAIL/u/new by group commit in one thread (as store/durable.py does), and
-with --volatile writes nothing at all. No policy, no limits, no routing, no events: what Python and uvloop could do at best.
+with --volatile writes nothing at all. No policy, no limits, no routing, no events: what Python and uvloop could do at
+best.
 """
 
 from __future__ import annotations
@@ -58,7 +59,12 @@ class Disk:
                 libc.sync_file_range(fd, 0, 0, 7)
             for fd in files:
                 self.count += 1
-                os.link(f"/proc/self/fd/{fd}", f"{self.new}/{self.count}.{os.getpid()}", src_dir_fd=fd, follow_symlinks=True)
+                os.link(
+                    f"/proc/self/fd/{fd}",
+                    f"{self.new}/{self.count}.{os.getpid()}",
+                    src_dir_fd=fd,
+                    follow_symlinks=True,
+                )
             libc.syncfs(files[0])
             for fd in files:
                 os.close(fd)

@@ -12,6 +12,7 @@ import os
 
 from mailserver.events import Emit, Warned
 
+UNMEASURED = 8  # free descriptors for each client that is let in without looking
 LARGEST = 256  # descriptors kept from the most modest, however high the limit
 
 
@@ -25,10 +26,17 @@ class DescriptorWatch:
         self._any = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         share = min(limit // 16, LARGEST)
         self._reserves = max(16, share), max(12, share * 3 // 4), max(8, share // 2)
+        self._unmeasured = 0  # clients that may come before the next look
 
     def for_session(self, transport: asyncio.BaseTransport) -> bool:
         """Whether this SMTP client may stay."""
-        return self._leaves(_number(transport), self._reserves[0])
+        if self._unmeasured:
+            self._unmeasured -= 1
+            return True
+        number = _number(transport)
+        # Far from the limit the next look may wait: even if seven others come for each client, enough is left.
+        self._unmeasured = max(0, self.limit - number - 2 * self._reserves[0]) // UNMEASURED
+        return self._leaves(number, self._reserves[0])
 
     def for_message(self) -> bool:
         """Whether a message may be taken: it needs a file or two."""

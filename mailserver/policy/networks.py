@@ -15,17 +15,22 @@ _HOST_BITS = 64
 
 
 @functools.lru_cache(maxsize=4096)
+def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Without a zone, and IPv4-mapped IPv6 as IPv4; None when it is no IP address (a local socket)."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
+@functools.lru_cache(maxsize=4096)
 def client_key(address: str) -> str:
     """``"192.0.2.1"``, ``"2001:db8:1:2::/64"``; what is no IP address (a local socket) stays itself."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
+    ip = parse_address(address)
+    if ip is None:
         return address
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    if ip.is_loopback:
+    if isinstance(ip, ipaddress.IPv4Address) or ip.is_loopback:
         return str(ip)
     return str(ipaddress.IPv6Network((int(ip) >> _HOST_BITS << _HOST_BITS, _HOST_BITS)))
 
@@ -39,10 +44,5 @@ class Networks:
     def __contains__(self, address: str) -> bool:
         if not self._networks:
             return False
-        try:
-            ip = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
-        return any(ip in network for network in self._networks)
+        ip = parse_address(address)
+        return ip is not None and any(ip in network for network in self._networks)

@@ -12,10 +12,10 @@ the right to relay. Pure; ``now`` is Unix time. Bounded: CANDIDATES_MAX addresse
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Collection
 
+from mailserver.policy.networks import parse_address
 from mailserver.policy.relay import Verdict
 from mailserver.reply import reply
 
@@ -51,7 +51,7 @@ class OpenRelayGuard:
     def see(self, peer: str, helo: str, now: float) -> str | None:
         """A client has said its name, once per connection. The text of the loud event, at the moment ``peer``
         becomes suspicious. ``peer`` is what the socket shows; clients that a PROXY header named are not seen."""
-        address = _address(peer)
+        address = parse_address(peer)
         if address is None or address.is_loopback:
             return None
         peer = str(address)
@@ -73,7 +73,7 @@ class OpenRelayGuard:
 
     def suspicious(self, peer: str) -> bool:
         """Whether a relay rule must not hold for ``peer``."""
-        address = _address(peer)
+        address = parse_address(peer)
         candidate = self._candidates.get(str(address)) if self.enabled and address is not None else None
         if candidate is None or candidate.connections < CONNECTIONS or len(candidate.names) < HELO_NAMES:
             return False
@@ -84,12 +84,12 @@ class OpenRelayGuard:
         if verdict.action != "relay" or not self.suspicious(peer):
             return verdict
         return Verdict(
-            "accept", f"{verdict.rule}, void: {_address(peer)} is a gateway for others ([guard] gateway)"
+            "accept", f"{verdict.rule}, void: {parse_address(peer)} is a gateway for others ([guard] gateway)"
         )
 
     def explanation(self, peer: str) -> str:
         """For the log and for `mailserver status`: why, and how to mend it."""
-        candidate = self._candidates[str(_address(peer))]
+        candidate = self._candidates[str(parse_address(peer))]
         what = "the default gateway" if peer in self._gateways else "the only address that ever connected"
         names = ", ".join(sorted(candidate.names))
         return (
@@ -99,14 +99,6 @@ class OpenRelayGuard:
             "or put a proxy in front that speaks the PROXY protocol ([proxy] trusted), and let programs log in. "
             f"If {peer} really is one host of yours: [guard] gateway = false"
         )
-
-
-def _address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
-    except ValueError:
-        return None
-    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
 
 
 def _is_host_name(helo: str) -> bool:

@@ -10,7 +10,12 @@ from mailserver.store.job import FileSlice, NewFile
 
 _IOV_MAX = 1024  # limits.h
 START_WRITING, WRITE_AND_WAIT = 2, 7  # flags of sync_file_range(2)
-_NOT_ANONYMOUS = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}  # the last: a folder was removed
+_NOT_ANONYMOUS = {
+    errno.EOPNOTSUPP,
+    errno.EISDIR,
+    errno.EINVAL,
+    errno.ENOENT,
+}  # the last: a folder was removed
 _NO_SUCH_CALL = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ESPIPE}
 _sync_file_range = ctypes.CDLL(None, use_errno=True).sync_file_range
 _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]

@@ -135,7 +135,9 @@ async def test_where_links_are_impossible_the_content_is_copied(
 
 @pytest.mark.parametrize("where", ["another file system", "gone"])
 async def test_a_nursery_of_no_use(box: Path, shm: Path, where: str) -> None:
-    durable = Durable(asyncio.get_running_loop(), [f"{shm}/tmp" if where == "another file system" else f"{box}/gone"])
+    durable = Durable(
+        asyncio.get_running_loop(), [f"{shm}/tmp" if where == "another file system" else f"{box}/gone"]
+    )
     await asyncio.gather(*(durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(5)))
     assert shown(box) == {f"{n}": b"x" for n in range(5)}
     durable.close()
