@@ -1,4 +1,4 @@
-"""The ceiling: SMTP in a bare asyncio.Protocol on uvloop that makes the system calls of an honest server and nothing else.
+"""The ceiling: SMTP in a bare asyncio.Protocol on uvloop, with the system calls of an honest server and nothing else.
 
     python bench/ceiling.py PORT MAIL [--volatile]
 
