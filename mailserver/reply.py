@@ -42,6 +42,8 @@ GO_AHEAD = reply(354, "", "End data with <CR><LF>.<CR><LF>")
 # ---- try again later -----------------------------------------------------------------------------
 SHUTTING_DOWN = reply(421, "4.3.2", "Service shutting down, try again later", close=True)
 TIMED_OUT = reply(421, "4.4.2", "Silent for too long, closing", close=True)
+TOO_SLOW = reply(421, "4.4.2", "The message comes too slowly, closing", close=True)
+NO_PROGRESS = reply(421, "4.4.2", "No message for too long, closing", close=True)
 TOO_MANY_CONNECTIONS = reply(421, "4.7.0", "Too many connections", close=True)
 TOO_MANY_FROM_YOU = reply(421, "4.7.0", "Too many connections from your address", close=True)
 TOO_MANY_ERRORS = reply(421, "4.7.0", "Too many errors", close=True)
@@ -103,6 +105,7 @@ SENDER_NOT_YOURS = reply(553, "5.7.1", "This sender address does not belong to y
 NO_VALID_RECIPIENTS = reply(554, "5.5.1", "No valid recipients")
 LOOP = reply(554, "5.4.6", "Mail loop: this message has been here before")
 CANNOT_CONVERT = reply(554, "5.6.1", "This binary content cannot be converted to text")
+OUT_OF_TURN = reply(554, "5.5.1", "Protocol error: wait for my greeting and my answer", close=True)
 NOT_WELCOME = reply(554, "5.7.1", "Connections from your address are refused", close=True)
 
 

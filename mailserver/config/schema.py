@@ -33,6 +33,15 @@ class Smtp(Section):
         default=False,
         description="Refuse senders whose domain has neither MX nor address (550 5.1.8), or a null MX.",
     )
+    refuse_early_talkers: bool = Field(
+        default=True,
+        description="Hang up (554 5.5.1) on strangers who speak before the greeting, or go on behind their first "
+        "command before its answer. Not `guard.trusted`, `proxy.trusted` and whom a rule lets relay.",
+    )
+    greeting_delay: Duration = Field(
+        default=0.0,
+        description="How long such strangers wait for the greeting; 0: who has spoken by then is noticed all the same.",
+    )
 
 
 class Submission(Section):
@@ -108,6 +117,19 @@ class Limits(Section):
     )
     data_timeout: Duration = Field(
         default=180.0, description="Silence within DATA (RFC 5321 4.5.3.2.5: 3 minutes)."
+    )
+    minimum_rate: int = Field(
+        default=500,
+        ge=1,
+        description="Octets a second that a message must come with, over each data_timeout; slower is 421.",
+    )
+    session_timeout: Duration = Field(
+        default=1800.0,
+        description="How long a session may last without an accepted message; each minimum_rate octets add a second.",
+    )
+    handshake_timeout: Duration = Field(
+        default=30.0,
+        description="How long a TLS handshake may take; a change does not reach listen_tls before a restart.",
     )
     connections: int = Field(
         default=10_000, ge=1, description="Open connections per service, all clients together."

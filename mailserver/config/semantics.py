@@ -34,7 +34,8 @@ _HASH = re.compile(
 )
 _PLAIN = re.compile(r"\{(PLAIN|CLEARTEXT)\}", re.IGNORECASE)
 _ABOVE_ZERO = (
-    ("limits", "idle_timeout"), ("limits", "data_timeout"), ("limits", "message_size"), ("dns", "timeout"),
+    ("limits", "idle_timeout"), ("limits", "data_timeout"), ("limits", "message_size"),
+    ("limits", "session_timeout"), ("limits", "handshake_timeout"), ("dns", "timeout"),
     ("queue", "max_age"), ("queue", "connect_timeout"), ("log", "max_size"),
 )  # fmt: skip
 
@@ -112,6 +113,9 @@ def _numbers(config: Config) -> Iterator[Finding]:
     for section, key in _ABOVE_ZERO:
         if getattr(getattr(config, section), key) == 0:
             yield Finding((section, key), "zero leaves nothing", "give a value above zero")
+    if config.smtp.greeting_delay >= 300:
+        wrong = "other servers have given up by then (RFC 5321 4.5.3.2.1)"
+        yield Finding(("smtp", "greeting_delay"), wrong, 'a few seconds are enough, like "6s"')
     queue = config.queue
     for n, wait in enumerate(queue.retry):
         if wait == 0:

@@ -5,9 +5,13 @@ Every failure is a ListenError whose text names the address, who is in the way a
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import fcntl
 import os
 import socket
+import sys
+import termios
 from collections.abc import MutableMapping, Sequence
 
 from mailserver.config.units import SocketAddress
@@ -55,6 +59,18 @@ class Activated:
             left.close()
         self._left = []
         return unused
+
+
+def unread(transport: asyncio.BaseTransport) -> int:
+    """Octets that have arrived and wait in the kernel; 0 for what is no socket, or none any more."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return 0
+    try:
+        counted = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(counted, sys.byteorder)
 
 
 def bind(

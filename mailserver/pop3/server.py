@@ -20,7 +20,7 @@ from mailserver.config.schema import Config
 from mailserver.host.listening import Server, Tls, listen
 from mailserver.policy.relay import DEFAULT, RelayTable, Verdict
 from mailserver.pop3.protocol import State, error
-from mailserver.pop3.session import HANDSHAKE, Session
+from mailserver.pop3.session import Session
 from mailserver.store.index import Mailboxes
 
 QUIET: Final = 5.0  # seconds without a command after which a draining server no longer waits for a session
@@ -84,7 +84,7 @@ class Pop3Service:
         for sock in tls_sockets:
             if self.tls is None:
                 raise ValueError("a TLS listener needs a certificate")
-            await self._listen([sock], Tls(self.tls, HANDSHAKE, 2.0))
+            await self._listen([sock], Tls(self.tls, self.config.limits.handshake_timeout, 2.0))
         if self._clock is None:
             self._tick()
 

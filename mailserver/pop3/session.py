@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from mailserver.pop3.server import Pop3Service
 
 AUTOLOGOUT: Final = 600.0  # seconds of silence granted in TRANSACTION at least, RFC 1939 section 3
-HANDSHAKE: Final = 30.0
 LINGER: Final = 30.0  # seconds a closing connection may take to accept what is still to be sent
 TURN: Final = 256  # commands of one session answered before others get their turn
 FLUSH: Final = 128 << 10  # octets of replies collected before they are written
@@ -306,7 +305,7 @@ class Session(asyncio.Protocol):
                 self,
                 context,
                 server_side=True,
-                ssl_handshake_timeout=HANDSHAKE,
+                ssl_handshake_timeout=self.service.config.limits.handshake_timeout,
                 ssl_shutdown_timeout=2.0,
             )
         except (OSError, ssl.SSLError):  # no TLS, or a client that left: its business

@@ -47,7 +47,7 @@ class ContentVerbs(LoginVerbs):
         if transaction.mail.body == "BINARYMIME":
             return reply.BINARY_NEEDS_CHUNKS
         self._transfer = self._service.handler.handle_DATA(self, self.session, transaction, chunked=False)
-        self._mode = DATA
+        self._mode, self._due = DATA, 0
         if self._service.budget.exhausted:
             self._wait_for_room()
         return reply.GO_AHEAD
@@ -64,6 +64,7 @@ class ContentVerbs(LoginVerbs):
             self._transfer = self._service.handler.handle_DATA(
                 self, self.session, cast(Transaction, self.envelope), chunked=True
             )
+            self._due = 0
         self._mode, self._chunk = CHUNK, self._left
         return None if self._left else self._end_of_chunk()
 

@@ -3,6 +3,7 @@ Pure."""
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,11 +18,14 @@ EXTENDED_MAX = {
     "AUTH": LINE_MAX,
 }
 _REMEMBERED_MAX = 200  # octets of a line worth remembering
+_SECRET = b"aA" + bytes(octet for octet in range(256) if not bytes([octet]).isalpha())  # "AUTH …" begins so
+_LOGIN = re.compile(r"[^A-Za-z]*AUTH(\s*\S*)", re.IGNORECASE)
+_CHUNK = re.compile(r"[\0-\x20]*BDAT", re.IGNORECASE)
 
 
 class Line(NamedTuple):
-    """``verb`` in upper case; ``text`` the whole line, for events; ``fault`` the reply when it is no
-    command."""
+    """``verb`` in upper case; ``text`` the whole line, for events, of what might be AUTH without its secret;
+    ``fault`` the reply when it is no command."""
 
     verb: str
     argument: str
@@ -35,11 +39,13 @@ def understand(line: bytes) -> Line:
     verb, _, argument = text.rstrip("\r").partition(" ")
     verb = verb.upper()
     fault = _fault(line, verb)
+    if _CHUNK.match(text) and (fault is not None or verb != "BDAT"):
+        # What follows may be content, so it must not be read as commands.
+        return Line("", "", "", (fault or reply.UNKNOWN_COMMAND)._replace(close=True))
     if fault is not None:
-        if verb.startswith("BDAT"):  # what follows may be content, so it must not be read as commands
-            fault = fault._replace(close=True)
         return Line("", "", "", fault)
-    return Line(verb, argument, text[:-1])
+    login = _LOGIN.match(text)
+    return Line(verb, argument, text[:-1] if login is None else "AUTH" + login[1].rstrip())
 
 
 def _fault(line: bytes, verb: str) -> Reply | None:
@@ -68,7 +74,8 @@ _remembered = lru_cache(maxsize=2048)(understand)
 
 
 def recall(line: bytes) -> Line:
-    """``understand``, remembering short lines; those that may hold a password ("AUTH …") are never kept."""
-    if len(line) > _REMEMBERED_MAX or line[:1] in b"aA":
+    """``understand``, remembering short lines; those that may hold a password ("AUTH …", " AUTH …") are never
+    kept."""
+    if len(line) > _REMEMBERED_MAX or line[:1] in _SECRET:
         return understand(line)
     return _remembered(line)

@@ -21,7 +21,6 @@ from mailserver.receive.wire import CLOSED, COMMAND, FOREVER, HANDSHAKE, LOGIN, 
 from mailserver.reply import Reply
 
 LOGIN_FAILURES_MAX = 5  # wrong passwords before a session is ended
-HANDSHAKE_TIMEOUT = 30.0  # seconds
 SHUTDOWN_TIMEOUT = 3.0  # seconds a peer has to say close_notify
 
 
@@ -33,7 +32,6 @@ class LoginVerbs(Wire):
 
     def smtp_AUTH(self, argument: str) -> Reply | None:
         """RFC 4954 4: ``AUTH mechanism [initial-response]``."""
-        self.command = f"AUTH {argument.split(' ', maxsplit=1)[0]}"  # what follows is a secret
         if refusal := self._no_login_now():
             return refusal
         name, *initial = argument.split(" ")
@@ -157,7 +155,7 @@ class LoginVerbs(Wire):
                 self,
                 service.tls,
                 server_side=True,
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+                ssl_handshake_timeout=service.limits.handshake_timeout,
                 ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
             )
         except (OSError, ssl.SSLError, EOFError, TimeoutError):

@@ -37,7 +37,7 @@ from mailserver.policy.rates import Rates
 from mailserver.policy.relay import RelayTable, Verdict
 from mailserver.receive.handler import Found, Handler, SenderCheck
 from mailserver.receive.listener import LmtpListener, SmtpListener
-from mailserver.receive.login import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, tls_version
+from mailserver.receive.login import SHUTDOWN_TIMEOUT, tls_version
 from mailserver.receive.session import ClientSession
 from mailserver.receive.spill import Budget
 from mailserver.receive.transfer import storage_reply
@@ -47,6 +47,7 @@ from mailserver.routing.directory import Directory
 from mailserver.routing.resolve import Resolution
 
 SWEEP_INTERVAL = 1.0  # seconds
+REVIEW_INTERVAL = 30.0  # seconds between two looks at who gets nothing done
 _VERDICTS_MAX = 10_000
 _COMMAND_SHOWN = 500  # characters of a refused command kept in its event
 
@@ -92,6 +93,7 @@ class SmtpService:
         self.converter = ThreadPoolExecutor(1, "binary-mail")  # one at a time: a conversion takes much memory
         self.handler = Handler(self, directory, new_id, storage_ok, sender_domain_ok)
         self.clock, self.draining, self._relay = loop.time(), False, relay
+        self._reviewed = self.clock
         self.new_listener: Callable[[], Wire] = functools.partial(
             LmtpListener if self.is_lmtp else SmtpListener, self
         )
@@ -111,7 +113,7 @@ class SmtpService:
         """Accept connections on bound sockets; ``tls_sockets`` speak TLS from the first octet."""
         await self._listen(sockets, None)
         if self.tls is not None:
-            await self._listen(tls_sockets, Tls(self.tls, HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT))
+            await self._listen(tls_sockets, Tls(self.tls, self.limits.handshake_timeout, SHUTDOWN_TIMEOUT))
         if self._timer is None:
             self._tick()
 
@@ -141,6 +143,8 @@ class SmtpService:
         """New settings for the next command of every session; nobody is disconnected."""
         self.config, self.limits = config, config.limits
         self.idle_timeout, self.data_timeout = config.limits.idle_timeout, config.limits.data_timeout
+        self.data_quota = int(config.limits.data_timeout * config.limits.minimum_rate)
+        self._own = Networks((*config.guard.trusted, *config.proxy.trusted))
         self.budget.limit = config.limits.body_memory
         self.greeting = f"220 {config.hostname} {'LMTP' if self.is_lmtp else 'ESMTP'}\r\n".encode()
         self.handler.configure(config)
@@ -185,6 +189,11 @@ class SmtpService:
         self.budget.give(0)  # a waiter goes on even if everybody else stalls
         for session in [s for s in self._sessions if s.deadline < now]:
             session.expire()
+        if now - self._reviewed >= REVIEW_INTERVAL:
+            self._reviewed = now
+            patience, rate = self.limits.session_timeout, self.limits.minimum_rate
+            for session in [s for s in self._sessions if s.drags(now, patience, rate)]:
+                session.say_and_close(reply.NO_PROGRESS, "no progress")
 
     # ---- connections -----------------------------------------------------------------------------
     def connected(self, listener: Wire, transport: asyncio.Transport) -> None:
@@ -215,7 +224,23 @@ class SmtpService:
         self.emit(
             SessionOpened(self.name, self._number, client, peer[1], verdict.action, verdict.rule, session.tls)
         )
-        transport.write(self.greeting)
+        self._greet(listener, session)
+
+    def _greet(self, listener: Wire, session: ClientSession) -> None:
+        """Strangers wait for it; our own networks and a proxy that speaks for itself may be careless."""
+        settings, header = self.config.smtp, session.proxied
+        careless = session.verdict.action == "relay" or (header is not None and header.local)
+        if (
+            self.name != "smtp"
+            or not settings.refuse_early_talkers
+            or careless
+            or session.client in self._own
+        ):
+            listener.greet()
+        elif settings.greeting_delay:
+            listener.hold_greeting(settings.greeting_delay)
+        else:
+            listener.greet(strictly=True)
 
     def named(self, session: ClientSession, helo: str) -> None:
         """Somebody whom a rule lets relay has said its name, for the first time on its connection."""

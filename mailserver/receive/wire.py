@@ -13,6 +13,7 @@ connection.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from aiosmtpd.smtp import SMTP
 
 from mailserver import reply
-from mailserver.receive.lines import LINE_MAX, Line, recall
+from mailserver.host.sockets import unread
+from mailserver.receive.lines import LINE_MAX, Line, recall, understand
 from mailserver.receive.session import ClientSession, Transaction
 from mailserver.reply import Reply
 
@@ -36,6 +38,7 @@ COMMANDS_PER_TURN = 500  # then other sessions get their turn
 LINGER = 30.0  # seconds a closing connection has to take our last reply
 
 COMMAND, LOGIN, SKIP, HANDSHAKE, CLOSED, DATA, CHUNK = range(7)  # what the next octets are
+NOTHING, ANSWER, GREETING = range(3)  # what a client has to wait for before it says more
 FOREVER = float("inf")
 _FOREIGN = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE", "PATCH", "PRI"})
 
@@ -60,6 +63,8 @@ class Wire(SMTP):
     command = rule = ""  # the last command, and what decided about it; for the event of a refusal
     octets_in = octets_out = 0
     _mode = COMMAND
+    _awaits = NOTHING
+    _due = 0  # octets_in that prolong the time for content
     _buffer = b""
     _busy = _paused = _choked = _ended = False
 
@@ -79,6 +84,8 @@ class Wire(SMTP):
         self.octets_in += len(data)
         if self._buffer:
             data = self._buffer + data
+        if self._awaits and self._is_out_of_turn(data):
+            return
         if not self._busy and not self._choked:
             self._run(data)
         elif self._mode != CLOSED:
@@ -113,6 +120,40 @@ class Wire(SMTP):
         self._choked = False
         if not self._busy:
             self._resume()
+
+    # ---- whose turn it is (RFC 5321 4.3.1, RFC 2920 3.1) -----------------------------------------
+    def greet(self, *, strictly: bool = False) -> None:
+        """The client's turn. ``strictly``: it must not have spoken yet, nor may it go on behind its first command
+        before that is answered; so do programs that send mail without looking who is there."""
+        if self.transport is None or self._mode == CLOSED:
+            return  # it was gone before its turn came
+        if strictly:
+            self._awaits = GREETING
+            if unread(self.transport):
+                self._is_out_of_turn(b"")
+                return
+            self._awaits = ANSWER
+        self.transport.write(self._service.greeting)
+
+    def hold_greeting(self, delay: float) -> None:
+        """Greet, strictly, in ``delay`` seconds."""
+        self._awaits = GREETING
+        self._service.loop.call_later(delay, functools.partial(self.greet, strictly=True))
+
+    def _is_out_of_turn(self, data: bytes) -> bool:
+        """Whether the client ought to have waited; it is told so and hung up on."""
+        if self._awaits == ANSWER:
+            if self.session.host_name is not None or self._mode != COMMAND:
+                self._awaits = NOTHING
+                return False
+            end = data.find(b"\n") + 1
+            if not end or (end == len(data) and not (self.transport and unread(self.transport))):
+                return False
+        self.command, self.rule = recall(data.partition(b"\n")[0]).text, "smtp.refuse_early_talkers"
+        self._service.refused(self, reply.OUT_OF_TURN)
+        self.say_and_close(reply.OUT_OF_TURN, "early")
+        self._awaits = NOTHING
+        return True
 
     # ---- the push parser -------------------------------------------------------------------------
     def _run(self, data: bytes, answer: Reply | None = None) -> None:
@@ -163,7 +204,9 @@ class Wire(SMTP):
         if self._busy:
             self.deadline = FOREVER
         elif mode >= DATA:
-            self.deadline = service.clock + service.data_timeout
+            if self.octets_in >= self._due:  # a trickle prolongs nothing
+                self._due = self.octets_in + service.data_quota
+                self.deadline = service.clock + service.data_timeout
         elif wire:
             self.deadline = service.clock + service.idle_timeout
         if rest or self._ended or service.draining or mode >= SKIP:
@@ -182,6 +225,10 @@ class Wire(SMTP):
             self.say_and_close(reply.SHUTTING_DOWN, "shutdown")
         elif len(rest) > LINE_MAX and mode <= LOGIN and b"\n" not in rest:
             self._mode = SKIP
+            fault = understand(rest).fault
+            if mode == COMMAND and fault is not None and fault.close:  # a chunk may follow: no commands
+                self._service.refused(self, fault)
+                self.say_and_close(fault, "refused")
         else:
             self._buffer = rest
 
@@ -322,7 +369,16 @@ class Wire(SMTP):
 
     def expire(self) -> None:
         """The deadline has passed (RFC 5321 4.5.3.2)."""
-        self.say_and_close(reply.TIMED_OUT, "timeout")
+        self.say_and_close(reply.TIMED_OUT if self._mode < DATA else reply.TOO_SLOW, "timeout")
+
+    _since = _octets_then = _messages_then = 0.0
+
+    def drags(self, now: float, patience: float, rate: float) -> bool:
+        """Whether no message has been accepted for ``patience`` seconds, and one more for every ``rate`` octets
+        received. Waiting for us counts as getting on."""
+        if self._busy or self.session.messages != self._messages_then or not self._since:
+            self._since, self._octets_then, self._messages_then = now, self.octets_in, self.session.messages
+        return now - self._since > patience + (self.octets_in - self._octets_then) / rate
 
     @property
     def idle(self) -> bool:

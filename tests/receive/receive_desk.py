@@ -180,6 +180,19 @@ class Desk:
         writer.close()
         return answer
 
+    async def converse(self, header: bytes, *commands: bytes) -> bytes:
+        """Say ``header`` and each command when it is the client's turn, as RFC 5321 wants; what was answered."""
+        reader, writer = await self.connect()
+        writer.write(header)
+        answer = await reader.readline()
+        for command in commands:
+            writer.write(command)
+            answer += (line := await reader.readline())
+            while line[3:4] == b"-":
+                answer += (line := await reader.readline())
+        writer.close()
+        return answer
+
     def kinds(self) -> list[str]:
         return [type(event).__name__ for event in self.events]
 

@@ -12,12 +12,13 @@ from mailserver.policy.open_relay import OpenRelayGuard
 from mailserver.policy.relay import RelayTable
 
 EHLO = b"EHLO client.test\r\n"
-OUTSIDE = b"MAIL FROM:<a@b.test>\r\nRCPT TO:<x@remote.test>\r\n"
+OUTSIDE = b"MAIL FROM:<a@b.test>\r\n", b"RCPT TO:<x@remote.test>\r\n"
 
 
 async def test_the_client_is_whom_the_proxy_names(tmp_path: Path) -> None:
     desk = await Desk(tmp_path, relay="relay", proxy={"trusted": ["127.0.0.1"]}).open()
-    answer = await desk.talk(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 25\r\n" + EHLO + OUTSIDE + b"QUIT\r\n")
+    header = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 25\r\n"
+    answer = await desk.converse(header, EHLO, *OUTSIDE, b"QUIT\r\n")
     assert b"AUTH" not in answer  # no loopback any more
     assert b"550 5.7.1" in answer  # nor its right to relay
     opened = next(event for event in desk.events if type(event).__name__ == "SessionOpened")
@@ -28,7 +29,7 @@ async def test_the_client_is_whom_the_proxy_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00"])
 async def test_a_proxy_without_a_client_has_no_rights(tmp_path: Path, header: bytes) -> None:
     desk = await Desk(tmp_path, relay="relay", proxy={"trusted": ["127.0.0.1"]}).open()
-    answer = await desk.talk(header + EHLO + OUTSIDE + b"QUIT\r\n")
+    answer = await desk.converse(header, EHLO, *OUTSIDE, b"QUIT\r\n")
     assert b"AUTH" not in answer
     assert b"550 5.7.1" in answer
     await desk.close()
@@ -60,7 +61,7 @@ async def test_a_gateway_that_everybody_comes_from_may_not_relay(tmp_path: Path)
         tape = Tape("10.0.0.1")
         listener = desk.service.new_listener()
         listener.connection_made(tape)
-        listener.data_received(b"EHLO host%d.example\r\n" % n + OUTSIDE)
+        listener.data_received(b"EHLO host%d.example\r\n" % n + b"".join(OUTSIDE))
         last = bytes(tape.written)
         listener.connection_lost(None)
         assert (b"250 2.1.5" in last) == (n < 18)  # the first connection counts as two

@@ -51,13 +51,28 @@ async def test_bare_line_ends_anywhere_refuse_the_message_after_its_end(
 
 
 @pytest.mark.parametrize(
-    "line", [b"BDAT 6\tLAST\r\n", b"BDAT 6\r LAST\r\n", b"bdat " + b"0" * 600 + b"6\r\n"]
+    "line",
+    [
+        b"BDAT 6\tLAST\r\n",
+        b"BDAT 6\r LAST\r\n",
+        b"bdat " + b"0" * 600 + b"6\r\n",
+        b"bdat " + b"0" * 13_000 + b"6\r\n",
+        b" \tBDAT " + b"0" * 13_000 + b"6\r\n",
+        b" BDAT 6 LAST\r\n",
+        b"BDAT6\r\n",
+        b"BDAT 6 LAST\n",
+        b"\0BDAT 6 LAST\r\n",
+    ],
+    ids=lambda line: repr(line[:12]),
 )
+@pytest.mark.parametrize("size", [1 << 20, 4096, 1])
 async def test_a_chunk_whose_command_cannot_be_read_is_never_taken_for_commands(
-    line: bytes, tmp_path: Path
+    line: bytes, size: int, tmp_path: Path
 ) -> None:
     desk = Desk(tmp_path)  # RFC 3030 2: the content follows the command at once
-    answer, tape = await feed(desk.service, [START[:-6], line + b"NOOP\r\n"])
+    said = line + b"NOOP\r\n"
+    pieces = [said[i : i + size] for i in range(0, len(said), size)]
+    answer, tape = await feed(desk.service, [START[:-6], *pieces])
     assert answer.split(b"\r\n")[4:-1][0].startswith(b"500")
     assert answer.count(b"\r\n") == 5
     assert tape.closed

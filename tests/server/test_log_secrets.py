@@ -25,7 +25,8 @@ def test_no_password_reaches_the_log(server):
         forms += [password, plain, encoded]
         lines(
             server.ports["smtp"], b"EHLO x", b"AUTH PLAIN " + plain + b" x", b"AUTH PLAIN", password, b"AUTH LOGIN",
-            user, password, b"AUTH LOGIN " + user, encoded, b"AUTH PLAIN " + plain,
+            user, password, b"AUTH LOGIN " + user, encoded, b" AUTH PLAIN " + plain, b"_auth  plain " + plain,
+            b" AUTH LOGIN", user, encoded, b"AUTHPLAIN " + plain, b"AUTH PLAIN " + plain,
         )  # fmt: skip
         lines(
             server.ports["pop3"], b"PASS " + password, b"USER alice@example.test", b"PASS " + 2 * (password + b" "),
