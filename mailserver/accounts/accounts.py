@@ -20,10 +20,11 @@ from mailserver.accounts.authenticate import Authentication
 from mailserver.accounts.backends.by_domain import Backends
 from mailserver.accounts.database import NO_KEYS, Database, Keys, StoredAppPassword
 from mailserver.accounts.errors import AccountsError, AccountsUnavailable
-from mailserver.accounts.gate import Gate, VerifyToken
+from mailserver.accounts.gate import Gate
 from mailserver.accounts.keyring import offers
 from mailserver.accounts.merge import Account, Merged, address_key, full_address, merge
 from mailserver.accounts.sasl import Channel
+from mailserver.accounts.tokens import TokenProgram
 from mailserver.config.schema import Config
 from mailserver.message.address import Address, AddressError, normalise_domain
 from mailserver.policy.admission import Unavailable
@@ -34,8 +35,7 @@ _T = TypeVar("_T")
 
 
 class Accounts:
-    """``now``: Unix seconds, for creation times. ``verify_token``: whose a bearer token is (None = nobody's);
-    without it OAUTHBEARER is not offered. Reads the database once here (blocking): raises AccountsUnavailable
+    """``now``: Unix seconds, for creation times. Reads the database once here (blocking): raises AccountsUnavailable
     when it cannot be used, AccountsError when the configuration names something that is no address, or a
     backend whose driver is missing."""
 
@@ -46,20 +46,19 @@ class Accounts:
         *,
         executor: Executor,
         now: Callable[[], float],
-        verify_token: VerifyToken | None = None,
     ) -> None:
         self._config = config
         self._database = database
         self._executor = executor
         self._now = now
-        self._bearer = verify_token is not None
+        self._tokens = _tokens(config)
         self._scram: tuple[Merged | None, str, bool] = None, "", False  # what offers_scram judged, and how
         self._changing = asyncio.Lock()
         self.backends = Backends(config.backends, now=now)
         self.merged: Merged = self._read(config, self.backends)
         self.gate = Gate(
             database, merged=lambda: self.merged, backends=lambda: self.backends, renew=self._renew,
-            verify_token=verify_token, executor=executor, now=now,
+            tokens=lambda: self._tokens, executor=executor, now=now,
         )  # fmt: skip
         self.gate.rehash = config.accounts.rehash
 
@@ -88,7 +87,8 @@ class Accounts:
         addresses in the client's verified certificate."""
         settings = self._config.accounts
         bindings = {"tls-server-end-point": end_point} if end_point and settings.channel_binding else {}
-        return Channel(safe, bindings, identities, scram=self.offers_scram, bearer=self._bearer)
+        bearer, tokens = self._config.bearer, self._tokens is not None
+        return Channel(safe, bindings, identities, self.offers_scram, tokens, bearer.scope, bearer.discovery)
 
     @property
     def offers_scram(self) -> bool:
@@ -114,6 +114,8 @@ class Accounts:
             old = self.backends
             new = old if old.settings == config.backends else Backends(config.backends, now=self._now)
             merged = await self._blocking(self._read, config, new)
+            if config.bearer != self._config.bearer:
+                self._tokens = _tokens(config)
             self._config, self.merged, self.backends = config, merged, new
             self.gate.rehash = config.accounts.rehash
             if new is not old:
@@ -306,6 +308,10 @@ class Accounts:
 
     async def _blocking(self, function: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+
+def _tokens(config: Config) -> TokenProgram | None:
+    return TokenProgram(config.bearer) if config.bearer.program else None
 
 
 def _domain(name: str) -> str:

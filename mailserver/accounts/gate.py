@@ -18,14 +18,14 @@ from mailserver.accounts.login import Lock, LoginCheck
 from mailserver.accounts.merge import Account, Merged, address_key
 from mailserver.accounts.scram_keys import Digest
 from mailserver.accounts.steps import KeyRing
+from mailserver.accounts.tokens import TokenProgram
 
-VerifyToken = Callable[[str], Awaitable[str | None]]  # a bearer token → the account's address, None = no good
 Renew = Callable[[Account, str], Awaitable[None]]
 
 
 class Gate:
-    """``merged`` and ``backends`` give what is in force. ``renew`` stores a password anew whose form is weak;
-    None: nobody wants that."""
+    """``merged``, ``backends`` and ``tokens`` give what is in force. ``renew`` stores a password anew
+    whose form is weak; None: nobody wants that."""
 
     def __init__(
         self,
@@ -34,12 +34,12 @@ class Gate:
         merged: Callable[[], Merged],
         backends: Callable[[], Backends],
         renew: Renew,
-        verify_token: VerifyToken | None,
+        tokens: Callable[[], TokenProgram | None],
         executor: Executor,
         now: Callable[[], float],
     ) -> None:
         self._merged, self._backends, self._renew = merged, backends, renew
-        self._verify_token, self._executor = verify_token, executor
+        self._tokens, self._executor = tokens, executor
         self._check = LoginCheck(executor=executor, now=now)
         self._last_use = LastUse(database, now)
         self.rings = KeyRings(database, executor)
@@ -88,12 +88,11 @@ class Gate:
         return await self.rings.ring(key, digest, found, self._merged().app_passwords.get(key, ()), service)
 
     async def owner_of(self, token: str) -> str | None:
-        """Raises AccountsUnavailable, also where the verifier raises OSError or TimeoutError."""
-        assert self._verify_token is not None  # bearer mechanisms are not offered otherwise
-        try:
-            return await self._verify_token(token)
-        except (OSError, TimeoutError) as error:
-            raise AccountsUnavailable(f"tokens cannot be verified now: {error}") from error
+        """Raises AccountsUnavailable."""
+        tokens = self._tokens()
+        if tokens is None:
+            raise AccountsUnavailable("a reload has taken logins by token away")
+        return await tokens.owner_of(token)
 
     async def proven(self, user: str, app_password: str, service: str, client: str) -> str | None:
         """The mailbox key of who has shown to be ``user``, None where that is no account."""

@@ -29,6 +29,23 @@ class AccountSettings(Section):
     )
 
 
+class Bearer(Section):
+    """Logins by token (OAUTHBEARER, XOAUTH2), which a program of yours verifies."""
+
+    program: Annotated[tuple[str, ...], OneOrMore] = Field(
+        default=(),
+        description="The program and its arguments. It reads the token on descriptor 3, prints the account's address "
+        "and ends with 0; with 1 where the token is no good, 111 when it cannot say. None: not offered.",
+    )
+    timeout: Duration = Field(default=5.0, description="How long one token may take.")
+    concurrency: int = Field(default=4, ge=1, description="Tokens verified at once.")
+    scope: str = Field(default="", description="What a token must be good for; told where one was refused.")
+    discovery: str = Field(
+        default="",
+        description="Address of the OpenID discovery document; told where a token was refused (RFC 7628 3.2.2).",
+    )
+
+
 class Backend(Section):
     """Accounts of whole domains that somebody else keeps."""
 

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mailserver.config.accounts import AccountSettings, Backend
+from mailserver.config.accounts import AccountSettings, Backend, Bearer
 from mailserver.config.section import Listens, Section
 from mailserver.config.trust import Confine, Guard, Proxy, Rates
 from mailserver.config.units import Duration, OneOrMore, Size, SocketAddress
@@ -284,6 +284,10 @@ class Config(Section):
     accounts: AccountSettings = Field(
         default=AccountSettings(),
         description="How users show who they are, whatever the place that knows them.",
+    )
+    bearer: Bearer = Field(
+        default=Bearer(),
+        description="Logins by token (OAUTHBEARER, XOAUTH2), which a program of yours verifies.",
     )
     backends: dict[str, Backend] = Field(
         default_factory=dict,

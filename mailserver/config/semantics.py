@@ -36,7 +36,7 @@ _PLAIN = re.compile(r"\{(PLAIN|CLEARTEXT)\}", re.IGNORECASE)
 _ABOVE_ZERO = (
     ("limits", "idle_timeout"), ("limits", "data_timeout"), ("limits", "message_size"),
     ("limits", "session_timeout"), ("limits", "handshake_timeout"), ("dns", "timeout"),
-    ("queue", "max_age"), ("queue", "connect_timeout"), ("log", "max_size"),
+    ("queue", "max_age"), ("queue", "connect_timeout"), ("log", "max_size"), ("bearer", "timeout"),
 )  # fmt: skip
 
 

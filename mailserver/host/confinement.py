@@ -109,9 +109,9 @@ def _packages() -> Iterator[str]:
 
 def _account_programs(config: Config) -> Iterator[str]:
     """Folders of the programs that know accounts, and files that their arguments name."""
-    for backend in config.backends.values():
-        for command in (backend.program, backend.exists):
-            yield from (place for path in command if os.path.isabs(path) for place in _around(path))
+    backends = config.backends.values()
+    for command in (config.bearer.program, *(command for b in backends for command in (b.program, b.exists))):
+        yield from (place for path in command if os.path.isabs(path) for place in _around(path))
 
 
 def _account_files(config: Config) -> Iterator[str]:

@@ -103,7 +103,9 @@ class LoginVerbs(Wire):
     def _not_now(self, error: BaseException, exchange: Attempt) -> Reply:
         if isinstance(error, PutOff):
             self._tell_failure(Refused(exchange.user, str(error)), exchange.mechanism)
-        elif not isinstance(error, AccountsUnavailable):
+        elif isinstance(error, AccountsUnavailable):
+            self._tell_failure(Refused(exchange.user, f"accounts unavailable: {error}"), exchange.mechanism)
+        else:
             self._service.bug(error, self)
         return reply.LOGIN_UNAVAILABLE
 

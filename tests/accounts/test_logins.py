@@ -20,6 +20,7 @@ from mailserver.accounts.database import NO_KEYS, Database, StoredUser
 from mailserver.accounts.errors import AccountsError, AccountsUnavailable
 from mailserver.accounts.sasl import Channel, offered
 from mailserver.accounts.steps import Challenge, Refused, SaslError
+from mailserver.config.accounts import Bearer
 from mailserver.config.schema import Config
 
 END_POINT = b"\x17" * 32
@@ -55,15 +56,29 @@ def database(tmp_path: Path) -> Database:
     return Database(str(tmp_path / "accounts.sqlite"))
 
 
-async def owner(token: str) -> str | None:
-    if token == "down":
-        raise OSError("no route to the identity provider")
-    return {"good": "alice@example.test", "gone": "ghost@example.test"}.get(token)
+# What a program that verifies tokens is: reads descriptor 3, prints an address.
+TOKENS = """#!/bin/sh
+case $(cat <&3) in
+good) echo alice@example.test;; gone) printf ghost@example.test;; down) exit 111;; mute) ;; babble) yes;;
+odd) echo nobody;; slow) sleep 60;; *) exit 1;;
+esac
+"""
 
 
 @pytest.fixture
-async def accounts(database: Database, executor: ThreadPoolExecutor, clock: Clock) -> Accounts:
-    return Accounts(CONFIG, database, executor=executor, now=clock, verify_token=owner)
+async def accounts(
+    database: Database, executor: ThreadPoolExecutor, clock: Clock, tmp_path: Path
+) -> Accounts:
+    (tmp_path / "tokens").write_text(TOKENS)
+    (tmp_path / "tokens").chmod(0o755)
+    settings = {
+        "program": str(tmp_path / "tokens"),
+        "timeout": "1s",
+        "scope": "mail",
+        "discovery": "https://id.test/",
+    }
+    config = CONFIG.model_copy(update={"bearer": Bearer.model_validate(settings)})
+    return Accounts(config, database, executor=executor, now=clock)
 
 
 def b64(data: bytes | str) -> bytes:
@@ -288,10 +303,17 @@ async def test_the_other_mechanisms(
     assert attempt.mechanism == mechanism
 
 
-async def test_unavailable_and_cancelled(accounts: Accounts) -> None:
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [("down", "111"), ("mute", "no address"), ("babble", "1 s"), ("odd", "no address"), ("slow", "1 s")],
+)
+async def test_a_program_that_cannot_say_whose_a_token_is(accounts: Accounts, token: str, why: str) -> None:
     attempt = accounts.authentication("XOAUTH2", tls(accounts), service="smtp", client="")
-    with pytest.raises(AccountsUnavailable):
-        await attempt.step(b64("user=alice\x01auth=Bearer down\x01\x01"))
+    with pytest.raises(AccountsUnavailable, match=why):
+        await attempt.step(b64(f"user=alice\x01auth=Bearer {token}\x01\x01"))
+
+
+async def test_cancelled(accounts: Accounts) -> None:
     attempt = accounts.authentication("SCRAM-SHA-256", tls(accounts), service="smtp", client="")
     await attempt.step(b64("n,,n=alice,r=abc"))
     with pytest.raises(SaslError) as caught:
