@@ -261,7 +261,7 @@ class App:
         }  # fmt: skip
 
     async def _health(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
-        return self.listeners.described()
+        return self.listeners.described(self.config.proxy)
 
     async def _stop(self, _arguments: dict[str, Any]) -> str:
         asyncio.get_running_loop().call_later(0.05, self.stopping.set)  # after the answer is on its way
@@ -304,7 +304,7 @@ class App:
         if fixed:
             raise OSError(f"{', '.join(fixed)}: takes effect at a restart only; nothing changed")
         relay_table = RelayTable.compile(loaded.relay_rules())
-        change = self.listeners.prepare(config)
+        change = self.listeners.prepare(config, self.config)
         try:
             # Tried on contexts nobody uses; it also makes the pair where a certificate was taken out.
             await self._in_thread(tls_contexts, config.tls, self.data_dir, config.hostname)

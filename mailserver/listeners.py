@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mailserver.config.schema import Config
+from mailserver.config.trust import Proxy
 from mailserver.config.units import SocketAddress
 from mailserver.host.listening import Server
 from mailserver.host.sockets import Activated, bind
+from mailserver.introduction import ANY
+from mailserver.policy.networks import Networks
+from mailserver.policy.proxy_protocol import expected, looks_at_headers
 
 SERVICES = ("smtp", "submission", "lmtp", "pop3")
 Key = tuple[str, bool]  # service, TLS from the first octet
@@ -53,10 +57,17 @@ class Listeners:
         """The plain and the TLS sockets of a service."""
         return list(self._sockets[name, False].values()), list(self._sockets[name, True].values())
 
-    def described(self) -> list[dict[str, Any]]:
-        """Service, address and TLS of every listener, for `health`."""
+    def described(self, proxy: Proxy) -> list[dict[str, Any]]:
+        """Service, address and TLS of every listener, for `health`; and by which of policy/proxy_protocol's Expected
+        this machine's own connections are judged there."""
         return [
-            {"service": name, "host": _address(s).host, "port": _address(s).port, "tls": tls}
+            {
+                "service": name,
+                "host": _address(s).host,
+                "port": _address(s).port,
+                "tls": tls,
+                "begins_with": _begins_with(proxy, _address(s)),
+            }
             for (name, tls), sockets in self._sockets.items()
             for s in sockets.values()
         ]
@@ -74,17 +85,26 @@ class Listeners:
                     return address.host == host or _is_local(host)
         return False
 
-    def prepare(self, config: Config) -> Change:
-        """Open what ``config`` wants and we do not have. Raises ListenError with nothing changed."""
+    def prepare(self, config: Config, before: Config) -> Change:
+        """Open what ``config`` wants and we do not have, compared with what was in force ``before``. Raises
+        ListenError with nothing changed.
+
+        A listener on which headers of the PROXY protocol begin or cease to be looked at is opened again, on a
+        duplicate of its socket: who waits to be accepted stays in its queue.
+        """
         new: dict[Key, dict[SocketAddress, socket.socket]] = {}
+        gone: dict[Key, list[SocketAddress]] = {}
+        asked = wanted(config)
         try:
-            for key, addresses in wanted(config).items():
-                missing = [a for a in addresses if a not in self._sockets[key]]
+            for key, have in self._sockets.items():
+                missing = [a for a in asked[key] if a not in have]
                 new[key] = dict(zip(missing, bind(missing, _names(key)), strict=True))
+                again = [a for a in asked[key] if a in have and _turned(have[a], before, config)]
+                new[key].update({a: have[a].dup() for a in again})
+                gone[key] = [a for a in have if a not in asked[key] or a in again]
         except BaseException:
             Change(self._sockets, new, {}).abandon()
             raise
-        gone = {key: [a for a in have if a not in wanted(config)[key]] for key, have in self._sockets.items()}
         return Change(self._sockets, new, gone)
 
 
@@ -106,22 +126,33 @@ class Change:
                 s.close()
 
     async def apply(self, services: Mapping[str, Service]) -> tuple[int, int]:
-        """Serve the new sockets, stop listening on those that left; numbers of both. Sessions stay."""
+        """Stop listening where that is over, serve the new sockets; numbers of both. Sessions stay."""
+        for key, addresses in self._gone.items():
+            for address in addresses:
+                _close(services[key[0]], self._sockets[key].pop(address).fileno())
         for name in SERVICES:
             plain, tls = self._new[name, False], self._new[name, True]
             if plain or tls:
                 await services[name].start(list(plain.values()), list(tls.values()))
         for key, sockets in self._new.items():
             self._sockets[key].update(sockets)
-        for (name, tls_only), addresses in self._gone.items():
-            for address in addresses:
-                _close(services[name], _address(self._sockets[name, tls_only].pop(address)))
         return sum(map(len, self._new.values())), sum(map(len, self._gone.values()))
 
 
-def _close(service: Service, address: SocketAddress) -> None:
+def _begins_with(proxy: Proxy, address: SocketAddress) -> str:
+    ours = ANY.get(address.host, address.host)
+    return expected(proxy, Networks(proxy.trusted), address, ours).value
+
+
+def _turned(listener: socket.socket, before: Config, now: Config) -> bool:
+    """Whether headers of proxies are looked at there now and were not, or the other way round."""
+    address = _address(listener)
+    return looks_at_headers(before.proxy, address) != looks_at_headers(now.proxy, address)
+
+
+def _close(service: Service, descriptor: int) -> None:
     for server in list(service.servers):
-        if any(SocketAddress(*s.getsockname()[:2]) == address for s in server.sockets):
+        if any(s.fileno() == descriptor for s in server.sockets):
             server.close()
             service.servers.remove(server)
 

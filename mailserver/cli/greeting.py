@@ -8,6 +8,7 @@ import ssl
 from typing import Any
 
 TIMEOUT = 5.0  # seconds for connection, TLS and greeting together
+_LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"  # PROXY protocol version 2: this connection is the proxy's own
 
 
 def greetings(listeners: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -33,7 +34,16 @@ async def _greeting(listener: dict[str, Any]) -> dict[str, Any]:
     expected = b"+OK" if listener["service"] == "pop3" else b"220"
     try:
         async with asyncio.timeout(TIMEOUT):
-            line = await _first_line(host, listener["port"], listener["tls"])
+            if listener["begins_with"] == "refused":  # it hangs up on whoever is no proxy, and so it should
+                _, writer = await asyncio.open_connection(host, listener["port"])
+                writer.close()
+                return result | {"healthy": True, "said": "for proxies only"}
+            line = await _first_line(
+                host,
+                listener["port"],
+                listener["tls"],
+                _LOCAL if listener["begins_with"] == "header" else b"",
+            )
     except (
         OSError,
         ValueError,
@@ -43,7 +53,7 @@ async def _greeting(listener: dict[str, Any]) -> dict[str, Any]:
     return result | {"healthy": line.startswith(expected), "said": said or "closed without a greeting"}
 
 
-async def _first_line(host: str, port: int, tls: bool) -> bytes:
+async def _first_line(host: str, port: int, tls: bool, header: bytes) -> bytes:
     context = None
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -51,8 +61,12 @@ async def _first_line(host: str, port: int, tls: bool) -> bytes:
             False  # we ask whether it answers; whose name it bears is the clients' question
         )
         context.verify_mode = ssl.CERT_NONE
-    reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    reader, writer = await asyncio.open_connection(host, port, ssl=None if header else context)
     try:
+        if header:
+            writer.write(header)
+            if context is not None:
+                await writer.start_tls(context)
         line = await reader.readline()
         writer.write(b"QUIT\r\n")
         await writer.drain()

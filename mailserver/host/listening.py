@@ -12,7 +12,7 @@ from mailserver.config.trust import Proxy
 from mailserver.config.units import SocketAddress
 from mailserver.host.proxied import ProxiedListener
 from mailserver.policy.networks import Networks
-from mailserver.policy.proxy_protocol import Expected, Header, expected
+from mailserver.policy.proxy_protocol import Expected, Header, expected, looks_at_headers
 
 BACKLOG = 2048
 
@@ -43,7 +43,7 @@ async def listen(
     """
     context, handshake, shutdown = tls or (None, None, None)
     address, settings = SocketAddress(*sock.getsockname()[:2]), proxy()
-    if not settings.trusted or (settings.listen and address not in settings.listen):
+    if not looks_at_headers(settings, address):
         return await loop.create_server(
             lambda: make(None),
             sock=sock,

@@ -52,6 +52,11 @@ class Expected(enum.Enum):
     REFUSED = "refused"  # a stranger on a listener that is the proxies' own
 
 
+def looks_at_headers(settings: Settings, listener: SocketAddress) -> bool:
+    """Whether connections to ``listener`` may begin with a header at all."""
+    return bool(settings.trusted) and (not settings.listen or listener in settings.listen)
+
+
 def expected(settings: Settings, trusted: Networks, listener: SocketAddress, peer: str) -> Expected:
     """The rule for one connection; ``trusted`` is Networks(settings.trusted), ``listener`` as configured."""
     if settings.listen and listener not in settings.listen:

@@ -229,7 +229,12 @@ class SmtpService:
     def _greet(self, listener: Wire, session: ClientSession) -> None:
         """Strangers wait for it; our own networks and a proxy that speaks for itself may be careless."""
         settings, header = self.config.smtp, session.proxied
-        careless = session.verdict.action == "relay" or (header is not None and header.local)
+        itself = (listener.transport and listener.transport.get_extra_info("sockname")) or ("",)
+        careless = (
+            session.verdict.action == "relay"
+            or session.client == _address(itself[0])
+            or (header is not None and header.local)
+        )
         if (
             self.name != "smtp"
             or not settings.refuse_early_talkers

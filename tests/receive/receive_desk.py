@@ -168,8 +168,9 @@ class Desk:
     async def close(self) -> None:
         await self.service.drain(0.0)
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
+    async def connect(self, client: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """``client``: the address to come from."""
+        return await asyncio.open_connection("127.0.0.1", self.port, local_addr=(client, 0))
 
     async def talk(self, text: bytes) -> bytes:
         """Say everything at once and hang up one's own side; everything that was answered."""
@@ -180,9 +181,9 @@ class Desk:
         writer.close()
         return answer
 
-    async def converse(self, header: bytes, *commands: bytes) -> bytes:
+    async def converse(self, header: bytes, *commands: bytes, client: str = "127.0.0.1") -> bytes:
         """Say ``header`` and each command when it is the client's turn, as RFC 5321 wants; what was answered."""
-        reader, writer = await self.connect()
+        reader, writer = await self.connect(client)
         writer.write(header)
         answer = await reader.readline()
         for command in commands:

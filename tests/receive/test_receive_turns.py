@@ -20,14 +20,15 @@ from mailserver.receive.server import REVIEW_INTERVAL
 from mailserver.receive.wire import Wire
 
 STRANGERS = {"guard": {"trusted": []}}  # loopback is one of our own networks otherwise
+STRANGER = "127.0.0.2"  # and a client with the listener's own address is this machine
 EHLO, MAIL, RCPT = b"EHLO c.test\r\n", b"MAIL FROM:<a@b.test>\r\n", b"RCPT TO:<alice@example.test>\r\n"
 EARLY = b"554 5.5.1 Protocol error"
 UNKNOWN_PROXY = b"PROXY UNKNOWN\r\n"
 
 
-def already_there(desk: Desk, said: bytes) -> socket.socket:
+def already_there(desk: Desk, said: bytes, address: str = STRANGER) -> socket.socket:
     """A client whose words are in the kernel before the server has accepted it."""
-    client = socket.create_connection(("127.0.0.1", desk.port), timeout=10)
+    client = socket.create_connection(("127.0.0.1", desk.port), timeout=10, source_address=(address, 0))
     client.sendall(said)
     return client
 
@@ -45,7 +46,6 @@ async def answered(client: socket.socket) -> bytes:
         ("smtp", STRANGERS | {"smtp": {"greeting_delay": "20ms"}}, EARLY),
         ("smtp", STRANGERS | {"proxy": {"trusted": ["192.0.2.1"]}}, EARLY),
         ("smtp", {"smtp": {"greeting_delay": "1h"}}, b"220 "),  # our own networks
-        ("smtp", STRANGERS | {"relay": "relay", "smtp": {"greeting_delay": "1h"}}, b"220 "),
         ("smtp", STRANGERS | {"smtp": {"refuse_early_talkers": False, "greeting_delay": "1h"}}, b"220 "),
         ("submission", STRANGERS | {"smtp": {"greeting_delay": "1h"}}, b"220 "),
         ("lmtp", STRANGERS | {"smtp": {"greeting_delay": "1h"}}, b"220 "),
@@ -60,10 +60,20 @@ async def test_who_speaks_before_the_greeting(
     while "SessionClosed" not in desk.kinds():
         await asyncio.sleep(0)
     (closed,) = [event for event in desk.events if isinstance(event, SessionClosed)]
+    assert closed.client == STRANGER
     refused = [event.rule for event in desk.events if isinstance(event, CommandRefused)]
     early = greeting == EARLY
     assert (closed.reason, refused) == (("early", ["smtp.refuse_early_talkers"]) if early else ("quit", []))
     await desk.close()
+
+
+async def test_this_machine_and_whom_a_rule_lets_relay_may_be_careless(tmp_path: Path) -> None:
+    desk = await Desk(tmp_path, smtp={"greeting_delay": "1h"}, **STRANGERS).open()
+    assert (await answered(already_there(desk, b"QUIT\r\n", "127.0.0.1"))).startswith(b"220 ")
+    await desk.close()
+    desk = Desk(tmp_path, smtp={"greeting_delay": "1h"}, relay="relay", **STRANGERS)
+    answer, _ = await feed(desk.service, [EHLO + b"QUIT\r\n"])
+    assert answer.endswith(b"221 2.0.0 Bye\r\n")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +84,7 @@ async def test_behind_a_proxy_the_client_is_judged_and_the_proxys_own_probe_is_n
     header: bytes, greeting: bytes, tmp_path: Path
 ) -> None:
     desk = await Desk(tmp_path, proxy={"trusted": ["127.0.0.1"]}).open()
-    assert (await answered(already_there(desk, header + b"QUIT\r\n"))).startswith(greeting)
+    assert (await answered(already_there(desk, header + b"QUIT\r\n", "127.0.0.1"))).startswith(greeting)
     await desk.close()
 
 
@@ -82,10 +92,10 @@ async def test_a_pause_before_the_greeting(tmp_path: Path) -> None:
     desk = await Desk(tmp_path, smtp={"greeting_delay": "300ms"}, **STRANGERS).open()
     loop = asyncio.get_running_loop()
     began = loop.time()
-    _, gone = await desk.connect()
+    _, gone = await desk.connect(STRANGER)
     gone.transport.abort()  # a client that does not wait at all
-    patient = asyncio.create_task(desk.converse(b"", EHLO, b"QUIT\r\n"))
-    reader, writer = await desk.connect()
+    patient = asyncio.create_task(desk.converse(b"", EHLO, b"QUIT\r\n", client=STRANGER))
+    reader, writer = await desk.connect(STRANGER)
     writer.write(b"E")  # one octet is enough, and it is told at once
     assert (await reader.read()).startswith(EARLY)
     assert loop.time() - began < 0.3
@@ -120,7 +130,7 @@ async def test_nothing_may_follow_the_first_command_before_its_answer(
 
 async def test_what_waits_in_the_kernel_behind_the_first_command_counts_too(tmp_path: Path) -> None:
     desk = await Desk(tmp_path, **STRANGERS).open()
-    reader, writer = await desk.connect()
+    reader, writer = await desk.connect(STRANGER)
     assert (await reader.readline()).startswith(b"220 ")
     (session,) = desk.service._sessions
     ours, theirs = socket.socketpair()
