@@ -21,6 +21,7 @@ from mailserver.accounts.accounts import Accounts
 from mailserver.accounts.door import Door
 from mailserver.accounts.errors import AccountsError, AccountsUnavailable
 from mailserver.accounts.known import database_of
+from mailserver.accounts.login import AT_ONCE
 from mailserver.config.faults import ConfigError
 from mailserver.config.load import Loaded, load
 from mailserver.control.account_commands import account_commands
@@ -70,7 +71,6 @@ SWITCH_INTERVAL = 0.0005  # seconds one thread may keep the interpreter while an
 # What ends a start, or a reload, with one sentence for the administrator.
 STOPPERS = (PrivilegeError, DirectoryInUseError, TlsError, AccountsError, AccountsUnavailable, OSError)
 BLOCKING_THREADS = 8  # file reads, scans, look-ups; the commit thread and the log's are their own
-HASHING_THREADS = 2  # password hashes: a login storm costs latency of logins, never of mail
 
 _T = TypeVar("_T")
 
@@ -134,7 +134,7 @@ class App:
         config, data_dir, now = self.config, self.data_dir, time.time
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.blocking = ThreadPoolExecutor(BLOCKING_THREADS, "blocking")
-        self.hashing = ThreadPoolExecutor(HASHING_THREADS, "hashing")
+        self.hashing = ThreadPoolExecutor(AT_ONCE + 1, "accounts")  # and one for the database
         self.disk = DiskWatch(data_dir, config.limits.disk_reserve, self.emit)
         self.durable = Durable(loop, nursery.prepare(os.path.join(data_dir, "nursery")))
         self.mailboxes = Mailboxes(

@@ -9,6 +9,7 @@ way share one verification.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import os
 from collections import OrderedDict
@@ -23,7 +24,9 @@ from mailserver.accounts.scram_keys import ScramKeys, derive
 
 REMEMBER = 600.0  # seconds a success is remembered
 REMEMBERED_MAX = 10_000  # successes (about 200 octets each)
-AT_ONCE = 2  # verifications running: 19 MiB and one core each
+MEMORY = 64 << 20  # octets that verifications may take together
+# Verifications running: what the memory allows, and one core stays for mail, whoever storms the door.
+AT_ONCE = max(1, min(MEMORY // passwords.MEMORY, len(os.sched_getaffinity(0)) - 1))
 WAITING_MAX = 128  # verifications running or waiting; beyond it logins are put off
 PASSWORD_MAX = 4096  # octets
 
@@ -50,6 +53,7 @@ class LoginCheck:
         self._good: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         self._running: dict[bytes, asyncio.Task[str | None]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
+        self._large = asyncio.Lock()  # hashes from elsewhere that take more memory than ours, one at a time
 
     async def check(self, name: str, password: bytes, lock: Lock) -> str | None:
         """What ``password`` is to the account ``name``: the name of one of its app passwords, "" its own
@@ -78,7 +82,8 @@ class LoginCheck:
 
     async def _verify(self, key: bytes, password: bytes, lock: Lock) -> str | None:
         try:
-            async with self._turn:
+            large = isinstance(lock.secret, str) and passwords.memory(lock.secret) > passwords.MEMORY
+            async with self._large if large else contextlib.nullcontext(), self._turn:
                 opened = await asyncio.get_running_loop().run_in_executor(
                     self._executor, _opened, password, lock
                 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import subprocess
+import sys
 
 import pytest
 from argon2 import PasswordHasher
@@ -83,6 +85,28 @@ def test_garbage_is_just_wrong(password: str, beginning: str, rest: str) -> None
 def test_absurd_parameters_are_refused() -> None:
     stored = passwords.hash_password("x").replace("m=19456", "m=4000000000")
     assert not passwords.verify("x", stored)
+
+
+# Three logins at once with hashes of 256 MiB, which somebody brought along; the peak of memory in MiB.
+LARGE = """
+import asyncio, resource, time
+from concurrent.futures import ThreadPoolExecutor
+from argon2 import PasswordHasher
+from mailserver.accounts import login
+login.AT_ONCE = 3
+stored = PasswordHasher(time_cost=1, memory_cost=256 << 10, parallelism=1).hash("right")
+async def main():
+    check = login.LoginCheck(executor=ThreadPoolExecutor(3), now=time.time)
+    return await asyncio.gather(*(check.check(n, b"right", login.Lock(stored)) for n in "abc"))
+assert asyncio.run(main()) == ["", "", ""]
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+def test_memory_for_verifications_is_bounded() -> None:
+    assert login.AT_ONCE * passwords.MEMORY <= login.MEMORY == 64 << 20
+    done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, check=True)
+    assert 256 < int(done.stdout) < 2 * 256
 
 
 def test_the_stand_in_for_unknown_names_is_a_whole_hash() -> None:
