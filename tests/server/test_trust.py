@@ -93,6 +93,75 @@ def test_scram_over_pop3(server_factory: Callable[..., Any]) -> None:
         assert scram("SCRAM-SHA-256", None, send) == "+OK 0 messages"
 
 
+class Abroad:
+    """A client that is not on this machine, as a proxy says, talking in clear."""
+
+    def __init__(self, server: Any, service: str) -> None:
+        self._sock = socket.create_connection(("127.0.0.1", server.ports[service]), 20)
+        self._file = self._sock.makefile("rwb")
+        self._sock.sendall(b"PROXY TCP4 192.0.2.9 198.51.100.1 40000 25\r\n")
+        self.line()
+
+    def line(self) -> str:
+        return self._file.readline().decode().strip()
+
+    def say(self, command: str) -> str:
+        """The last line of the answer of one or several, as SMTP has them."""
+        self._file.write(f"{command}\r\n".encode())
+        self._file.flush()
+        while (answer := self.line())[3:4] == "-" and answer[:3].isdigit():
+            pass
+        return answer
+
+    def close(self) -> None:
+        self._file.close()
+        self._sock.close()
+
+
+def test_in_clear_only_what_shows_no_password_and_binds_no_channel(
+    server_factory: Callable[..., Any],
+) -> None:
+    """RFC 4954 4 and 9, RFC 5802 6: SCRAM needs no TLS, its -PLUS variant and passwords do."""
+    server = with_carol(server_factory, '[proxy]\ntrusted = ["127.0.0.1"]\n')
+    smtp, pop3 = Abroad(server, "submission"), Abroad(server, "pop3")
+    assert smtp.say("EHLO client.test") == "250 AUTH SCRAM-SHA-256 SCRAM-SHA-1"
+    assert pop3.say("AUTH") == "+OK mechanisms follow"
+    assert [pop3.line() for _ in range(3)] == ["SCRAM-SHA-256", "SCRAM-SHA-1", "."]
+    for mechanism in ("PLAIN", "LOGIN", "SCRAM-SHA-256-PLUS", "XOAUTH2"):
+        assert smtp.say(f"AUTH {mechanism} " + b64("\0carol@example.test\0pencil")).startswith("538 5.7.11 ")
+        assert pop3.say(f"AUTH {mechanism} " + b64("\0carol@example.test\0pencil")).startswith("-ERR ")
+    assert pop3.say("USER carol@example.test").startswith("-ERR ")
+    for client, begin, end in (
+        (smtp, "334 ", "235 2.7.0 Authentication succeeded"),
+        (pop3, "+ ", "+OK 0 messages"),
+    ):
+        first = ["AUTH SCRAM-SHA-256 "]
+
+        def send(line: str, client: Abroad = client, begin: str = begin, first: list[str] = first) -> str:
+            return client.say((first.pop() if first else "") + line).removeprefix(begin)
+
+        assert scram("SCRAM-SHA-256", None, send) == end
+        client.close()
+
+
+@pytest.mark.parametrize("flag", ["y", "p=tls-server-end-point"])
+def test_somebody_between_us_is_noticed(server_factory: Callable[..., Any], flag: str) -> None:
+    """RFC 5802 6: -PLUS was struck from the list, or the client saw another certificate."""
+    server = with_carol(server_factory)
+    with smtplib.SMTP("127.0.0.1", server.ports["submission"], "client.test", timeout=20) as smtp:
+        smtp.starttls(context=trusting())
+        smtp.ehlo()
+        mechanism = "SCRAM-SHA-256" if flag == "y" else "SCRAM-SHA-256-PLUS"
+        code, text = smtp.docmd(f"AUTH {mechanism} " + b64(f"{flag},,n=carol@example.test,r=abc"))
+        if flag != "y":
+            nonce = base64.b64decode(text).decode().partition(",")[0]
+            bound = b64(f"{flag},,".encode() + b"x" * 32)
+            code, text = smtp.docmd(b64(f"c={bound},{nonce},p=" + b64(b"y" * 32)))
+        told = {"y": b"e=server-does-support-channel-binding"}.get(flag, b"e=channel-bindings-dont-match")
+        assert (code, base64.b64decode(text)) == (334, told)
+        assert smtp.docmd("")[0] == 535
+
+
 def test_a_renewed_certificate_shows_without_a_restart(server: Any) -> None:
     def shown() -> bytes:
         with server.smtp() as smtp:
