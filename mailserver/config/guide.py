@@ -153,6 +153,15 @@ exists = ["/usr/local/bin/has-mailbox"]                # ends with 0 where $ADDR
 The server runs such programs as its own user and without new privileges: one that must read the system's
 passwords cannot be set-uid.
 
+Tokens of an identity provider (OAUTHBEARER, XOAUTH2) are verified by a program of yours. It reads the token
+on descriptor 3, prints the address of the account it belongs to and ends with 0; with 1 where the token is no
+good. Whatever else happens means "not now", and mail programs come again.
+
+```toml
+[bearer]
+program = ["/usr/local/bin/whose-token", "--audience", "mail"]
+```
+
 A user changes the own password with `mailserver user passwd ADDRESS --old-password`, run as the server's
 user: the control socket belongs to that user and root alone. To let people of this machine do so, give them
 this command, with their own address, in sudo's rules.
