@@ -127,10 +127,7 @@ class Limits(Section):
         default=1800.0,
         description="How long a session may last without an accepted message; each minimum_rate octets add a second.",
     )
-    handshake_timeout: Duration = Field(
-        default=30.0,
-        description="How long a TLS handshake may take; a change does not reach listen_tls before a restart.",
-    )
+    handshake_timeout: Duration = Field(default=30.0, description="How long a TLS handshake may take.")
     connections: int = Field(
         default=10_000, ge=1, description="Open connections per service, all clients together."
     )

@@ -84,7 +84,7 @@ class Pop3Service:
         for sock in tls_sockets:
             if self.tls is None:
                 raise ValueError("a TLS listener needs a certificate")
-            await self._listen([sock], Tls(self.tls, self.config.limits.handshake_timeout, 2.0))
+            await self._listen([sock], Tls(self.tls, 2.0))
         if self._clock is None:
             self._tick()
 
@@ -92,7 +92,7 @@ class Pop3Service:
         for sock in sockets:
             server = await listen(
                 self.loop, sock, lambda header: Session(self, tls=tls is not None, proxied=header), tls=tls,
-                proxy=lambda: self.config.proxy, refused=self._hung_up_on,
+                config=lambda: self.config, refused=self._hung_up_on,
             )  # fmt: skip
             self.servers.append(server)
 

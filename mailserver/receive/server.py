@@ -113,7 +113,7 @@ class SmtpService:
         """Accept connections on bound sockets; ``tls_sockets`` speak TLS from the first octet."""
         await self._listen(sockets, None)
         if self.tls is not None:
-            await self._listen(tls_sockets, Tls(self.tls, self.limits.handshake_timeout, SHUTDOWN_TIMEOUT))
+            await self._listen(tls_sockets, Tls(self.tls, SHUTDOWN_TIMEOUT))
         if self._timer is None:
             self._tick()
 
@@ -124,7 +124,7 @@ class SmtpService:
                 sock,
                 self._make,
                 tls=tls,
-                proxy=lambda: self.config.proxy,
+                config=lambda: self.config,
                 refused=self._hung_up_on,
             )
             self.servers.append(server)

@@ -1,8 +1,11 @@
-"""A listener whose clients come through proxies: the PROXY header is read before the connection belongs to a service.
+"""A listener whose clients have something to do before they belong to a service: a PROXY header, a TLS handshake.
+
+Until then they are counted here, all together and from each address, by the limits of the sessions they want to become;
+else whoever never finishes a handshake could have any number of connections.
 
 The header is read from the bare socket and not an octet more (it is peeked at first), so what follows, a TLS handshake
 in the same segment among it, is still in the kernel for the service's own protocol. Only peers that are expected to
-send a header are waited for, WAITING_MAX of them at once and ``timeout`` seconds each.
+send a header are waited for, ``timeout`` seconds each.
 """
 
 from __future__ import annotations
@@ -10,20 +13,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from mailserver.policy.proxy_protocol import V2_MAX, Expected, Header, ProxyError, parse
 
-WAITING_MAX = 1_024  # connections whose header is not complete
 ACCEPTS_PER_TURN = 64  # then others get their turn
 PAUSE = 1.0  # seconds without accepting when descriptors are used up
 
 
-class ProxiedListener:
+class Acceptor:
     """Accepts on ``listener`` (bound, listening, non-blocking) as asyncio.Server does; ``sockets`` and ``close`` too.
 
-    ``judge``: peer address → what it begins with. ``connect`` takes over the socket, with its header or None.
-    ``refused``: peer address and reason of who was hung up on, for an event.
+    ``judge``: peer address → what it begins with. ``connect`` takes over the socket, with its header or None, and
+    returns when the connection is the service's. ``refused``: peer address and reason of who was hung up on, for an
+    event. ``most``: how many may be on their way, all together and from one address; proxies have only the former.
     """
 
     def __init__(
@@ -34,11 +38,14 @@ class ProxiedListener:
         judge: Callable[[str], Expected],
         connect: Callable[[socket.socket, Header | None], Awaitable[object]],
         refused: Callable[[str, str], None],
-        timeout: float,
+        most: Callable[[], tuple[int, int]],
+        timeout: Callable[[], float],
     ) -> None:
         self.sockets = (listener,)
         self._listener, self._loop = listener, loop
-        self._judge, self._connect, self._refused, self._timeout = judge, connect, refused, timeout
+        self._judge, self._connect, self._refused = judge, connect, refused
+        self._most, self._timeout = most, timeout
+        self._from: Counter[str] = Counter()  # no proxies
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._open = True
@@ -76,25 +83,33 @@ class ProxiedListener:
 
     def _begin(self, connection: socket.socket, peer: str) -> None:
         connection.setblocking(False)
-        expected = self._judge(peer)
-        if expected is Expected.REFUSED or len(self._tasks) >= WAITING_MAX:
+        expected, (most, most_of_one) = self._judge(peer), self._most()
+        why = ""
+        if expected is Expected.REFUSED:
+            why = "it is no proxy of [proxy] trusted"
+        elif len(self._tasks) >= most or self._from[peer] >= most_of_one:
+            why = "too many are waiting"
+        if why:
             connection.close()
-            why = (
-                "it is no proxy of [proxy] trusted"
-                if expected is Expected.REFUSED
-                else "too many are waiting"
-            )
             self._refused(peer, why)
             return
         task = self._loop.create_task(self._hand_over(connection, peer, expected))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if expected is Expected.NOTHING:
+            self._from[peer] += 1
+            task.add_done_callback(lambda _: self._gone(peer))
+
+    def _gone(self, peer: str) -> None:
+        self._from[peer] -= 1
+        if not self._from[peer]:
+            del self._from[peer]
 
     async def _hand_over(self, connection: socket.socket, peer: str, expected: Expected) -> None:
         header = None
         try:
             if expected is Expected.HEADER:
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout(self._timeout()):
                     header = await self._header(connection)
         except (ProxyError, OSError) as error:  # TimeoutError is an OSError
             connection.close()

@@ -1,5 +1,7 @@
 """Connections through proxies on real sockets, on both loops: plain, TLS, slow, wrong, and strangers."""
 
+# ruff: noqa: ASYNC110 - waits for what other code does, with nothing to subscribe to
+
 import asyncio
 import contextlib
 import socket
@@ -10,7 +12,7 @@ import uvloop
 from trustme import CA
 
 from mailserver.config import schema
-from mailserver.host import proxied, tls
+from mailserver.host import acceptor, tls
 from mailserver.policy.proxy_protocol import Expected, Header
 
 LINE = b"PROXY TCP4 192.0.2.9 198.51.100.1 40000 25\r\n"
@@ -38,7 +40,7 @@ def runner(request):
         yield runner
 
 
-def serve(test, *, expected=Expected.HEADER, context=None, timeout=5.0):
+def serve(test, *, expected=Expected.HEADER, context=None, timeout=5.0, most=(100, 50)):
     """Run ``test(port, refusals)`` against a listener whose clients are judged as ``expected``."""
 
     async def main():
@@ -46,8 +48,8 @@ def serve(test, *, expected=Expected.HEADER, context=None, timeout=5.0):
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
         more = {"ssl_handshake_timeout": 5.0, "ssl_shutdown_timeout": 1.0} if context else {}
-        listener = proxied.ProxiedListener(
-            sock, loop=loop, judge=lambda peer: expected, timeout=timeout,
+        listener = acceptor.Acceptor(
+            sock, loop=loop, judge=lambda peer: expected, timeout=lambda: timeout, most=lambda: most,
             connect=lambda conn, header: loop.connect_accepted_socket(
                 lambda: Greeter(header), conn, ssl=context, **more
             ),
@@ -121,9 +123,7 @@ def test_the_others_are_hung_up_on_without_a_word(runner, expected, sent, why):
     assert why in reason
 
 
-def test_a_slow_header_ends_and_there_is_room_for_so_many(runner, monkeypatch):
-    monkeypatch.setattr(proxied, "WAITING_MAX", 3)
-
+def test_a_slow_header_ends_and_there_is_room_for_so_many(runner):
     async def test(port, refusals, listener):
         clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
         reasons = [(await refusals.get())[1] for _ in range(5)]
@@ -134,8 +134,33 @@ def test_a_slow_header_ends_and_there_is_room_for_so_many(runner, monkeypatch):
         assert listener.waiting == 0
         return reasons
 
-    reasons = runner.run(serve(test, timeout=0.05))
+    reasons = runner.run(serve(test, timeout=0.05, most=(3, 1)))
     assert reasons == ["too many are waiting"] * 2 + ["no PROXY header in time"] * 3
+
+
+def test_who_does_not_finish_its_handshake_is_counted(runner, tmp_path):
+    CA().issue_cert("mail.example.test").private_key_and_cert_chain_pem.write_to_path(tmp_path / "pair.pem")
+    context = tls.server_context(schema.Tls(certificate=tmp_path / "pair.pem"), str(tmp_path), "x")
+
+    async def test(port, refusals, listener):
+        clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        assert await refusals.get() == ("127.0.0.1", "too many are waiting")
+        with pytest.raises(asyncio.IncompleteReadError):
+            await clients[2][0].readexactly(1)
+        client = tls.client_context()
+        other = await asyncio.open_connection("127.0.0.1", port, ssl=client, local_addr=("127.0.0.2", 0))
+        clients[0][1].close()
+        greeted = await other[0].readline()
+        while listener.waiting > 1:  # has left, and makes room
+            await asyncio.sleep(0)
+        again = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        greeted += await again[0].readline()
+        for _, writer in (*clients, other, again):
+            writer.close()
+        return greeted
+
+    expected = b"nobody asked\r\n" * 2
+    assert runner.run(serve(test, expected=Expected.NOTHING, context=context, most=(100, 2))) == expected
 
 
 def test_tls_in_the_same_segment_as_the_header(runner, tmp_path):
