@@ -262,15 +262,17 @@ def test_explain_needs_no_server(run: Run) -> None:
 
 def test_health_looks_at_every_listener(run: Run, running: Running) -> None:
     good, bad = running.ports
-    smtp = {"service": "smtp", "host": "127.0.0.1", "port": good, "tls": False}
+    smtp = {"service": "smtp", "host": "127.0.0.1", "port": good, "tls": False, "begins_with": "nothing"}
     running.listeners = [smtp, smtp | {"host": "0.0.0.0"}]
     assert run("health").returncode == 0
-    running.listeners = [smtp, {"service": "pop3", "host": "127.0.0.1", "port": bad, "tls": False}]
+    running.listeners = [smtp, smtp | {"service": "pop3", "port": bad}]
     done = run("health", "--json")
     assert done.returncode == 1
     assert [answer["healthy"] for answer in json.loads(done.stdout)] == [True, False]
     running.listeners = [smtp | {"tls": True}]
     assert run("health").returncode == 1
+    running.listeners = [smtp | {"begins_with": "refused", "port": bad}]
+    assert run("health").stdout.endswith("for proxies only\n")
 
 
 def test_nothing_from_outside_reaches_the_terminal_raw(run: Run, running: Running) -> None:
