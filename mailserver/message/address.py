@@ -47,11 +47,6 @@ class Address(NamedTuple):
         """What look-ups compare: local part case-folded and unquoted, domain normalised."""
         return f"{unquote(self.local).casefold()}@{self.domain}"
 
-    @property
-    def is_ascii(self) -> bool:
-        """Whether it may travel to a host without SMTPUTF8 (the domain always may)."""
-        return self.local.isascii()
-
 
 def parse(text: str) -> Address:
     """``local@domain`` without angle brackets → Address. Raises AddressError. Bounds: RFC 5321 4.5.3.1."""
