@@ -220,7 +220,8 @@ class Config(Section):
     )
     postmaster: str | None = Field(
         default=None,
-        description="Mailbox for role addresses (postmaster, abuse, …); the first account where absent.",
+        description="Who gets the mail of role addresses (postmaster, abuse, …), here or elsewhere; the first account "
+        "where absent.",
     )
     run_as: str | None = Field(
         default=None,

@@ -213,6 +213,9 @@ async def test_role_mail_always_has_a_mailbox(database: Database, executor: Coun
     await accounts.refresh(empty.model_copy(update={"postmaster": "ghost"}))
     assert accounts.directory.postmaster == "zoe@example.test"
     assert "ghost@example.test" in accounts.merged.conflicts[0]
+    await accounts.refresh(empty.model_copy(update={"postmaster": "The.Boss@Elsewhere.test"}))
+    assert accounts.directory.postmaster == "The.Boss@elsewhere.test"  # other people's local parts keep their case
+    assert accounts.merged.conflicts == ()
 
 
 async def test_the_first_account_is_made_once(database: Database, executor: Counting, clock: Clock) -> None:
