@@ -39,7 +39,9 @@ def shaped(tree: dict[str, Any]) -> tuple[Config | None, list[Finding]]:
         return Config.model_validate(tree), []
     except ValidationError as error:
         told = error.errors(include_url=False)
-        holed = {details["loc"][:-1] for details in told}  # lists that lost a wrong element: not empty by intention
+        holed = {
+            details["loc"][:-1] for details in told
+        }  # lists that lost a wrong element: not empty by intention
         findings = [
             _finding(tree, details)
             for details in told

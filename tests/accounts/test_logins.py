@@ -6,12 +6,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import scramp
+from accounts_office import Clock
 
 from mailserver.accounts import passwords
 from mailserver.accounts.accounts import Accounts
@@ -30,29 +29,6 @@ CONFIG = Config.model_validate(
         "users": {"alice@example.test": {"password": "{PLAIN}wonderland"}},
     }
 )
-
-
-class Clock:
-    time = 1000.0
-
-    def __call__(self) -> float:
-        return self.time
-
-
-@pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as executor:
-        yield executor
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return Database(str(tmp_path / "accounts.sqlite"))
 
 
 async def owner(token: str) -> str | None:
