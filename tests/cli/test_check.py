@@ -159,10 +159,11 @@ def test_a_data_dir_that_an_ordinary_user_cannot_make_is_told(tmp_path: Path) ->
 import os, sys
 from mailserver.config.schema import Config
 from mailserver.host.surroundings import everything
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
 from pathlib import Path
-for place in sys.argv[1:]:
-    for one in everything(Path("/nowhere"), None)(Config(hostname="h.test", data_dir=Path(place))):
+wanted = [Config(hostname="h.test", data_dir=Path(place)) for place in sys.argv[1:]]
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for config in wanted:
+    for one in everything(Path("/nowhere"), None)(config):
         print(one.wrong)
 """
     for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
