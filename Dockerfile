@@ -22,7 +22,7 @@ RUN useradd --uid 5000 --user-group --no-create-home --home-dir /var/lib/mailser
 COPY --from=builder /opt/venv /opt/venv
 COPY packaging/docker/config.toml /etc/mailserver/config.toml
 # Fails the build, not the start, when the base lacks a library or the two stages differ.
-RUN ["/opt/venv/bin/mailserver", "check", "-c", "/etc/mailserver/config.toml"]
+RUN ["/opt/venv/bin/python", "-c", "import mailserver.serve"]
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     MAILSERVER_CONFIG=/etc/mailserver/config.toml \
     PYTHONDONTWRITEBYTECODE=1

@@ -23,7 +23,10 @@ from mailserver.accounts.errors import AccountsError, AccountsUnavailable
 from mailserver.accounts.known import database_of
 from mailserver.accounts.login import AT_ONCE
 from mailserver.config.faults import ConfigError
+from mailserver.config.fixed import fixed
 from mailserver.config.load import Loaded, load
+from mailserver.config.schema import Config
+from mailserver.config.shape import Finding
 from mailserver.control.account_commands import account_commands
 from mailserver.control.guard_commands import guard_commands
 from mailserver.control.queue_commands import queue_commands
@@ -40,6 +43,7 @@ from mailserver.host.disk import DiskWatch
 from mailserver.host.gateways import default_gateways
 from mailserver.host.lock import DirectoryInUseError
 from mailserver.host.privileges import PrivilegeError
+from mailserver.host.surroundings import certificates
 from mailserver.host.tls import TlsError
 from mailserver.host.tls_contexts import TlsContexts, tls_contexts
 from mailserver.housekeeping import every_second, supervise
@@ -284,25 +288,21 @@ class App:
         async with self.reloading:  # one after the other, or an older file could win
             notify.reloading()
             try:
-                loaded = await self._in_thread(load, self.config_path)
+                loaded = await self._in_thread(load, self.config_path, None, self._cannot_be)
                 said = await self._apply(loaded)
             finally:
                 notify.ready()
             self.emit(events.Notice("reload", said))
             return said
 
+    def _cannot_be(self, config: Config) -> Iterable[Finding]:
+        return (*fixed(self.config, config), *certificates(config))
+
     async def _in_thread(self, function: Callable[..., _T], *arguments: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self.blocking, function, *arguments)
 
     async def _apply(self, loaded: Loaded) -> str:
         config = loaded.config
-        fixed = [
-            key
-            for key in ("data_dir", "run_as", "hostname")
-            if getattr(config, key) != getattr(self.config, key)
-        ]
-        if fixed:
-            raise OSError(f"{', '.join(fixed)}: takes effect at a restart only; nothing changed")
         relay_table = RelayTable.compile(loaded.relay_rules())
         change = self.listeners.prepare(config, self.config)
         try:

@@ -20,6 +20,7 @@ from mailserver.host import privileges
 from mailserver.host.confinement import confine
 from mailserver.host.lock import DataDirLock
 from mailserver.host.secrets import exposed
+from mailserver.host.surroundings import certificates
 from mailserver.host.tls_contexts import tls_contexts
 from mailserver.listeners import Listeners
 
@@ -27,7 +28,7 @@ from mailserver.listeners import Listeners
 def serve(config_path: Path) -> int:
     """Run the server until SIGTERM. Exit code: 0 drained, 1 could not start, 2 wrong configuration."""
     try:
-        loaded = load(config_path)
+        loaded = load(config_path, around=certificates)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
         return 2

@@ -29,6 +29,7 @@ from mailserver.config.schema import Config
 from mailserver.message.address import Address, AddressError, normalise_domain
 from mailserver.policy.admission import Unavailable
 from mailserver.routing.directory import Directory
+from mailserver.routing.new_alias import objection
 from mailserver.routing.resolve import Resolution
 
 _T = TypeVar("_T")
@@ -202,7 +203,8 @@ class Accounts:
         return domain
 
     async def set_alias(self, address: str, targets: Sequence[str]) -> str:
-        """Make or replace an alias; bare target names are of the alias's own domain."""
+        """Make or replace an alias; bare target names are of the alias's own domain. Raises AccountsError for a
+        loop and for a target of ours that nobody has, AccountsUnavailable."""
         key = self._key(address)
         if not targets:
             raise AccountsError("an alias needs at least one target")
@@ -214,7 +216,12 @@ class Accounts:
                 )
         domain = key.rpartition("@")[2]
         full = tuple(dict.fromkeys(full_address(target, domain, "target") for target in targets))
-        await self._change(self._database.set_alias, key, full, self._now())
+
+        def leads_somewhere() -> None:
+            if (reason := objection(self.directory, key, full, self.backends.domains)) is not None:
+                raise AccountsError(reason)
+
+        await self._change(self._database.set_alias, key, full, self._now(), allowed=leads_somewhere)
         return key
 
     async def remove_alias(self, address: str) -> str:
@@ -291,12 +298,18 @@ class Accounts:
             raise AccountsError(f"the account {key} stands in the configuration file; change it there")
         return key
 
-    async def _change(self, verb: Callable[..., None], *arguments: object) -> None:
-        """One database verb, then the new snapshot. A client that hangs up cannot part the two."""
-        await asyncio.shield(asyncio.ensure_future(self._change_whole(verb, arguments)))
+    async def _change(
+        self, verb: Callable[..., None], *arguments: object, allowed: Callable[[], None] = lambda: None
+    ) -> None:
+        """One database verb, then the new snapshot. A client that hangs up cannot part the two. ``allowed`` raises
+        what forbids it, asked when no other change can come between."""
+        await asyncio.shield(asyncio.ensure_future(self._change_whole(verb, arguments, allowed)))
 
-    async def _change_whole(self, verb: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    async def _change_whole(
+        self, verb: Callable[..., None], arguments: tuple[object, ...], allowed: Callable[[], None]
+    ) -> None:
         async with self._changing:
+            allowed()
             await self._blocking(verb, *arguments)
             self.merged = await self._blocking(self._read, self._config, self.backends)
 

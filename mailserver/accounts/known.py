@@ -20,7 +20,10 @@ def known(config: Config) -> Known:
     """For ``config.load.load``. Blocking; raises AccountsUnavailable."""
     database = database_of(config)
     try:
-        addresses = [user.address for user in database.users()] + [a.address for a in database.aliases()]
-        return Known(frozenset(addresses), frozenset(domain.name for domain in database.domains()))
+        return Known(
+            frozenset(user.address for user in database.users()),
+            frozenset(domain.name for domain in database.domains()),
+            {alias.address: alias.targets for alias in database.aliases()},
+        )
     finally:
         database.close()

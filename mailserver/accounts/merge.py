@@ -84,7 +84,7 @@ def merge(
     accounts = _accounts(config, users, our_domains, conflicts)
     our_aliases = _aliases(config, aliases, our_domains, conflicts)
     default = next(iter(our_domains), None)
-    postmaster = _postmaster(config, accounts, our_aliases, default, conflicts)
+    postmaster = _postmaster(config, accounts, our_aliases, our_domains, conflicts)
     mailboxes: dict[str, set[str]] = {name: set() for name in our_domains}
     for key in accounts:
         local, _, domain = key.rpartition("@")
@@ -192,16 +192,22 @@ def _postmaster(
     config: Config,
     accounts: Mapping[str, Account],
     aliases: Mapping[str, Alias],
-    default: str | None,
+    ours: Mapping[str, OurDomain],
     conflicts: list[str],
 ) -> str | None:
-    """The configured one if mail for it arrives, else the first account, else a mailbox made for it."""
+    """The configured one if mail for it arrives or leaves (somebody elsewhere may be the postmaster, as an alias
+    may lead there), else the first account, else a mailbox made for it."""
+    default = next(iter(ours), None)
     if default is None:
         return None
     if config.postmaster is not None:
-        key = address_key(config.postmaster, default, "postmaster")
+        full = full_address(config.postmaster, default, "postmaster")
+        key = parse(full).key
         backed = {_domain(text, "backends") for one in config.backends.values() for text in one.domains}
-        if key in accounts or key in aliases or key.rpartition("@")[2] in backed:
+        domain = key.rpartition("@")[2]
+        if domain not in ours:
+            return full
+        if key in accounts or key in aliases or domain in backed:
             return key
         conflicts.append(f"postmaster {key}: no such account or alias; role mail goes to the first account")
     return next(iter(accounts), f"postmaster@{default}")

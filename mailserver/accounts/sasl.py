@@ -3,7 +3,7 @@ EXTERNAL (RFC 4422 appendix A), SCRAM (scram.py), OAUTHBEARER and XOAUTH2 (beare
 
 The framing is the one SMTP (RFC 4954 section 4) and POP3 (RFC 5034 section 4) share: base64 lines, ``=`` for
 an empty initial response, ``*`` to cancel. Nothing is verified here: ``authenticate.Authentication`` answers
-the questions, or, for those who offer PLAIN and LOGIN alone, ``Accounts.login``.
+the questions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mailserver.accounts.steps import (
 )
 
 __all__ = [
-    "LINE_MAX", "MECHANISMS", "PASSWORDS", "Challenge", "Channel", "Credentials", "Dialogue", "Exchange", "KeysWanted",
+    "LINE_MAX", "PASSWORDS", "Challenge", "Channel", "Credentials", "Dialogue", "KeysWanted",
     "Outcome", "Proven", "Question", "Refused", "SaslError", "TokenGiven", "UnknownMechanism", "offered",
 ]  # fmt: skip
 
@@ -111,7 +111,6 @@ def _sha1(channel: Channel) -> Mechanism:
 
 
 PASSWORDS: Mapping[str, Make] = MappingProxyType({"PLAIN": _plain, "LOGIN": _login})
-MECHANISMS = PASSWORDS  # what a conversation that knows Credentials only may offer
 _ALL: Mapping[str, Make] = MappingProxyType(
     {
         "SCRAM-SHA-256-PLUS": _plus,
@@ -204,16 +203,3 @@ class Dialogue:
             return outcome
         self.failed = isinstance(said, LastWord)
         return Challenge(said) if isinstance(said, bytes) else said
-
-
-class Exchange(Dialogue):
-    """PLAIN or LOGIN alone, for a conversation that knows passwords only."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, Channel())
-
-    def step(self, line: bytes | None) -> Challenge | Credentials:
-        """As Dialogue's."""
-        said = super().step(line)
-        assert isinstance(said, Challenge | Credentials)
-        return said

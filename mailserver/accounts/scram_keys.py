@@ -13,12 +13,11 @@ import hashlib
 import hmac
 import re
 import unicodedata
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from mailserver.accounts.saslprep import saslprep
 
 Digest = Literal["SHA-256", "SHA-1"]
-DIGESTS: tuple[Digest, ...] = get_args(Digest)
 ITERATIONS = 4096  # of new keys: RFC 7677 section 4's minimum, 1-2 ms; clients on small devices pay it, too
 ITERATIONS_MAX = 1_000_000  # more is a slip: one login would take a second
 SALT = 16  # octets

@@ -53,12 +53,6 @@ class Credentials(NamedTuple):
     user: str
     password: bytes
 
-    @property
-    def for_another(self) -> bool:
-        """The client asks to act as somebody else (RFC 4616 section 2); we grant that to nobody: 535
-        5.7.8."""
-        return bool(self.authzid) and self.authzid != self.user
-
 
 class KeysWanted(NamedTuple):
     """Question: the SCRAM keys of ``user``; answered with KeyRing (a decoy's where there is no such

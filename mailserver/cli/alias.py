@@ -7,10 +7,16 @@ from typing import Annotated
 import typer
 
 from mailserver.cli import site
-from mailserver.cli.options import ConfigOption, JsonOption, family
-from mailserver.cli.output import escaped, moment, print_json, print_table
+from mailserver.cli.options import ConfigOption, JsonOption, OfDomain, family
+from mailserver.cli.output import Columns, escaped, moment, print_listing
 
 app = family("Aliases: addresses that lead to others.")
+COLUMNS: Columns = {
+    "ALIAS": lambda alias: alias["address"],
+    "TARGETS": lambda alias: ", ".join(alias["targets"]),
+    "KEPT IN": lambda alias: alias["source"],
+    "CREATED": lambda alias: moment(alias["created"]),
+}
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="name@domain of ours")]
 
 
@@ -30,22 +36,14 @@ def set_(
 
 
 @app.command("list")
-def list_(
-    domain: Annotated[str | None, typer.Argument(help="Only this domain's.", show_default=False)] = None,
-    json: JsonOption = False,
-    config: ConfigOption = None,
-) -> None:
+def list_(domain: OfDomain = None, json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show the aliases and where they lead.
 
     \b
     mailserver alias list example.test
     """
     aliases, _ = site.accounts_command(config, "alias.list", domain=domain)
-    if json:
-        print_json(aliases)
-    else:
-        rows = ((a["address"], ", ".join(a["targets"]), a["source"], moment(a["created"])) for a in aliases)
-        print_table(("ALIAS", "TARGETS", "KEPT IN", "CREATED"), rows)
+    print_listing(aliases, COLUMNS, as_json=json)
 
 
 @app.command()

@@ -8,9 +8,16 @@ import typer
 
 from mailserver.cli import site
 from mailserver.cli.options import ConfigOption, JsonOption, family
-from mailserver.cli.output import escaped, moment, print_json, print_table
+from mailserver.cli.output import Columns, escaped, moment, print_json, print_listing
 
 app = family("App passwords: random ones, each for one program of the user's.")
+COLUMNS: Columns = {
+    "NAME": lambda one: one["name"],
+    "FOR": lambda one: " ".join(one["scopes"]),
+    "CREATED": lambda one: moment(one["created"]),
+    "LAST USED": lambda one: moment(one["used"]) if one["used"] else "never",
+    "BY": lambda one: one["used_by"],
+}
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="user@domain")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What it is for, like phone.")]
 
@@ -52,20 +59,7 @@ def list_(address: AddressArgument, json: JsonOption = False, config: ConfigOpti
     mailserver user app-password list bob@example.test
     """
     found, _ = site.accounts_command(config, "user.app-password.list", address=address)
-    if json:
-        print_json(found)
-        return
-    rows = (
-        (
-            one["name"],
-            " ".join(one["scopes"]),
-            moment(one["created"]),
-            moment(one["used"]) if one["used"] else "never",
-            one["used_by"] or "",
-        )
-        for one in found
-    )
-    print_table(("NAME", "FOR", "CREATED", "LAST USED", "BY"), rows)
+    print_listing(found, COLUMNS, as_json=json)
 
 
 @app.command()

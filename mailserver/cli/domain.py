@@ -8,9 +8,17 @@ import typer
 
 from mailserver.cli import site
 from mailserver.cli.options import ConfigOption, JsonOption, family
-from mailserver.cli.output import escaped, moment, print_json, print_table
+from mailserver.cli.output import Columns, escaped, moment, print_listing
 
 app = family("Our domains: mail for them is ours to keep.")
+COLUMNS: Columns = {
+    "DOMAIN": lambda domain: domain["name"],
+    "USERS": lambda domain: domain["users"],
+    "ALIASES": lambda domain: domain["aliases"],
+    "CATCH-ALL": lambda domain: domain["catch_all"],
+    "KEPT IN": lambda domain: domain["source"],
+    "CREATED": lambda domain: moment(domain["created"]),
+}
 NameArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="example.test")]
 
 
@@ -33,14 +41,7 @@ def list_(json: JsonOption = False, config: ConfigOption = None) -> None:
     mailserver domain list --json
     """
     domains, _ = site.accounts_command(config, "domain.list")
-    if json:
-        print_json(domains)
-        return
-    rows = (
-        (d["name"], d["users"], d["aliases"], d["catch_all"], d["source"], moment(d["created"]))
-        for d in domains
-    )
-    print_table(("DOMAIN", "USERS", "ALIASES", "CATCH-ALL", "KEPT IN", "CREATED"), rows)
+    print_listing(domains, COLUMNS, as_json=json)
 
 
 @app.command()

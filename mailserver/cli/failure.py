@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -33,6 +34,11 @@ def explained(error: Exception) -> int | None:
     if isinstance(error, UnicodeEncodeError) and any("\udc80" <= c <= "\udcff" for c in error.object):
         print("mailserver: what you gave is not UTF-8 text", file=sys.stderr)  # its octets came as surrogates
         return 2
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        print(
+            f"mailserver: {escaped(os.fsdecode(error.filename))}: {error.strerror.lower()}", file=sys.stderr
+        )
+        return 1
     if isinstance(error, (AccountsError, AccountsUnavailable, CommandFailed, OSError)):
         for line in str(error).splitlines():
             print(f"mailserver: {escaped(line)}", file=sys.stderr)

@@ -8,9 +8,18 @@ import typer
 
 from mailserver.cli import site
 from mailserver.cli.options import ConfigOption, JsonOption, family
-from mailserver.cli.output import moment, print_json, print_table
+from mailserver.cli.output import Columns, moment, print_listing
 
 app = family("Who is slowed down after failed logins.")
+COLUMNS: Columns = {
+    "ADDRESS": lambda row: row["address"],
+    "ACCOUNT": lambda row: row["account"] or "(any)",
+    "FAILURES": lambda row: row["failures"],
+    "LAST FAILURE": lambda row: moment(row["last_failure"]),
+    "NEXT LOGIN": lambda row: moment(row["next_login"]) if row["reason"] else "at once",
+    "FORGOTTEN AT": lambda row: moment(row["forgotten_at"]),
+    "REASON": lambda row: row["reason"],
+}
 
 
 @app.command("list")
@@ -21,17 +30,7 @@ def list_(json: JsonOption = False, config: ConfigOption = None) -> None:
     mailserver guard list
     A line without a reason is counted, but not slowed down yet.
     """
-    slowed = site.ask(config, "guard.list")
-    if json:
-        print_json(slowed)
-        return
-    rows = [
-        (row["address"], row["account"] or "(any)", row["failures"], moment(row["last_failure"]),
-         moment(row["next_login"]) if row["reason"] else "at once", moment(row["forgotten_at"]), row["reason"])
-        for row in slowed
-    ]  # fmt: skip
-    head = ("ADDRESS", "ACCOUNT", "FAILURES", "LAST FAILURE", "NEXT LOGIN", "FORGOTTEN AT", "REASON")
-    print_table(head, rows)
+    print_listing(site.ask(config, "guard.list"), COLUMNS, as_json=json)
 
 
 @app.command()

@@ -4,7 +4,7 @@ raw."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,17 @@ def escaped(text: str) -> str:
 def print_json(value: Any) -> None:
     """Indented, pure ASCII."""
     print(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
+
+
+Columns = Mapping[str, Callable[[dict[str, Any]], Any]]  # head → the cell of one thing
+
+
+def print_listing(found: Sequence[dict[str, Any]], columns: Columns, *, as_json: bool) -> None:
+    """What every listing does: all of it for programs, ``columns`` for people."""
+    if as_json:
+        print_json(found)
+    else:
+        print_table(tuple(columns), ([cell(one) for cell in columns.values()] for one in found))
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,10 +11,6 @@ from mailserver.cli import site
 from mailserver.cli.failure import fail
 from mailserver.cli.options import ConfigOption, JsonOption, family
 from mailserver.cli.output import moment, print_json, print_table, print_tree
-
-if TYPE_CHECKING:
-    from mailserver.queue.listing import QueuedMessage
-    from mailserver.queue.spool import Loaded
 
 app = family("Mail that still has somewhere to go.")
 Ids = Annotated[
@@ -138,27 +134,13 @@ def _on_disk(data_dir: str) -> list[dict[str, Any]]:
 
     import msgspec
 
+    from mailserver.queue.listing import message
     from mailserver.queue.spool import Spool
 
     print("the server is not running; this is what lies on disk", file=sys.stderr)
     spool = Spool(os.path.join(data_dir, "queue"), emit=lambda _: None)
-    messages = sorted(map(_shown, spool.load(read_only=True)), key=lambda message: message.accepted)
-    return [msgspec.to_builtins(message) for message in messages]
-
-
-def _shown(loaded: Loaded) -> QueuedMessage:
-    from mailserver.queue.listing import QueuedMessage, QueuedRecipient, hold_reason
-
-    envelope = loaded.envelope
-    return QueuedMessage(
-        envelope.id,
-        envelope.sender,
-        tuple(QueuedRecipient(r.address, r.state.value, r.last_reply) for r in envelope.recipients),
-        envelope.size,
-        envelope.accepted,
-        loaded.due,
-        loaded.attempts,
-        loaded.held,
-        envelope.account,
-        hold_reason(envelope, held=loaded.held),
-    )
+    found = [
+        message(one.envelope, due=one.due, attempts=one.attempts, held=one.held)
+        for one in spool.load(read_only=True)
+    ]
+    return [msgspec.to_builtins(one) for one in sorted(found, key=lambda one: one.accepted)]

@@ -1,4 +1,5 @@
-"""sendmail: the interface programs expect (``-t -i -f -F``), handing mail to the running server by SMTP."""
+"""sendmail: the interface programs expect (``-t -i -f -F -N -R -V -bs -bp -q``), handing mail to the running server by
+SMTP."""
 
 from __future__ import annotations
 
@@ -10,24 +11,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mailserver.cli import site
+from mailserver.cli import sendmail_smtp, site
 from mailserver.cli.failure import explained, fail
-from mailserver.cli.output import escaped
 
 if TYPE_CHECKING:
-    import smtplib
-
     from mailserver.config.schema import Config
 
-TIMEOUT = 300.0  # seconds for one reply, RFC 5321 4.5.3.2
-_FLAGS = frozenset("tinvUGmM")  # without a value; all but t and i change nothing here
-_VALUES = frozenset("fFrcCBNRVXLhOpA")  # with one, attached or the next argument
-_IGNORED_MODES = frozenset({"m", "i"})  # -bm: what we do anyway, -bi: newaliases
+_FLAGS = frozenset("tinvxUGm")  # without a value; all but t and i change nothing here
+_VALUES = frozenset("fFrcCBNRVXLheoOpA")  # with one, attached or the next argument
+_MODES = frozenset("misp")  # -bm: what we do anyway, -bi: newaliases, which we need not
+_NOTIFY = frozenset({"NEVER", "SUCCESS", "FAILURE", "DELAY"})  # RFC 3461 4.1
+_RETURN = {"full": "FULL", "hdrs": "HDRS"}
 
 
 @dataclass
 class Options:
-    """What the command line says. ``sender`` None: whoever runs us, "": the null sender."""
+    """What the command line says. ``sender`` None: whoever runs us, "": the null sender. ``mode``: the letter behind
+    -b, or q. ``notify``, ``ret``, ``envelope_id``: parameters of RCPT and MAIL (RFC 3461), "" where not given."""
 
     recipients: list[str] = field(default_factory=list)
     from_header: bool = False
@@ -35,6 +35,10 @@ class Options:
     sender: str | None = None
     name: str | None = None
     config: str | None = None
+    mode: str = "m"
+    notify: str = ""
+    ret: str = ""
+    envelope_id: str = ""
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +70,14 @@ def sendmail(
     -i, -oi        a line with a single dot does not end the message
     -f ADDRESS     envelope sender; "" or "<>" is the null sender
     -F NAME        full name, for a From that has to be added
+    -N CONDITIONS  reports wanted: never, or success,failure,delay
+    -R full|hdrs   how much of the message a report returns
+    -V ID          envelope id that reports repeat
+    -bs            speak SMTP on standard input and output
+    -bp            list the queue (mailq)
+    -q             try now what waits in the queue
     -c, -C FILE    configuration file
+    Other options of sendmail (-oem, -odb, -B8BITMIME, -v …) are taken and change nothing.
 
     \b
     printf 'Subject: hello\\n\\nIt works.\\n' | mailserver sendmail alice@example.test
@@ -75,11 +86,25 @@ def sendmail(
 
 
 def run(arguments: list[str]) -> int:
-    """Send what is on standard input; the exit code."""
+    """Do what the arguments say; the exit code."""
+    options = parse(arguments)
+    if options.mode == "i":
+        return 0
+    if options.mode == "p" or (options.mode == "q" and not options.recipients and not options.from_header):
+        from mailserver.cli import queue
+
+        queue.list_(config=options.config) if options.mode == "p" else queue.retry(config=options.config)
+        return 0
+    config = site.loaded(options.config).config
+    if options.mode == "s":
+        return sendmail_smtp.converse(config)
+    return _send(options, config)
+
+
+def _send(options: Options, config: Config) -> int:
+    """What is on standard input."""
     from mailserver.cli import sendmail_message as form
 
-    options = parse(arguments)
-    config = site.loaded(options.config).config
     domain = next(iter(config.domains), config.hostname)
     message = form.read(sys.stdin.buffer, dot_ends=options.dot_ends)
     recipients = form.addresses(options.recipients)
@@ -93,9 +118,8 @@ def run(arguments: list[str]) -> int:
     message_id = f"<{time.time_ns():x}.{os.getpid()}@{config.hostname}>"
     author = sender or _complete("mailer-daemon", domain)
     whole = form.completed(message, sender=author, name=options.name, now=now, message_id=message_id)
-    return _submit(
-        config, sender, [_complete(recipient, domain) for recipient in recipients], whole.content()
-    )
+    recipients = [_complete(recipient, domain) for recipient in recipients]
+    return sendmail_smtp.submit(config, sendmail_smtp.Mail(sender, recipients, whole.content(), options))
 
 
 def parse(arguments: list[str]) -> Options:
@@ -112,6 +136,9 @@ def parse(arguments: list[str]) -> Options:
             _short(argument[1:], rest, options)
         else:
             options.recipients.append(argument)
+    for recipient in options.recipients:
+        if not recipient.isprintable():
+            fail(f"sendmail: a line break or another control character in the recipient {recipient!r}", 2)
     return options
 
 
@@ -124,22 +151,40 @@ def _short(letters: str, rest: list[str], options: Options) -> None:
         elif letter in _VALUES:
             _value(letter, letters or _next(rest, f"-{letter}"), options)
             return
-        elif letter == "o":
-            options.dot_ends = options.dot_ends and letters != "i"
-            return
-        elif letter == "q" or (letter == "b" and letters in _IGNORED_MODES):
+        elif letter in "qI" or (letter == "b" and letters and letters in _MODES):
+            options.mode = letters if letter == "b" else letter.lower()
             return
         else:
             fail(f"sendmail: -{letter}{letters} is not offered here", 2)
 
 
 def _value(letter: str, value: str, options: Options) -> None:
-    if letter in "fr":
-        options.sender = value
-    elif letter == "F":
-        options.name = value
-    elif letter in "cC":
-        options.config = value
+    if not value.isprintable():
+        fail(f"sendmail: -{letter}: a line break or another control character in {value!r}", 2)
+    match letter:
+        case "f" | "r":
+            options.sender = value
+        case "F":
+            options.name = value
+        case "c" | "C":
+            options.config = value
+        case "o":
+            options.dot_ends = options.dot_ends and value != "i"
+        case "N":
+            options.notify = _notify(value)
+        case "R":
+            if value not in _RETURN:
+                fail(f"sendmail: -R {value}: write full or hdrs", 2)
+            options.ret = _RETURN[value]
+        case "V":
+            options.envelope_id = value
+
+
+def _notify(value: str) -> str:
+    wanted = value.upper().replace(" ", "").split(",")
+    if not _NOTIFY.issuperset(wanted) or ("NEVER" in wanted and len(wanted) > 1):
+        fail(f"sendmail: -N {value}: write never, or some of success,failure,delay", 2)
+    return ",".join(wanted)
 
 
 def _next(rest: list[str], option: str) -> str:
@@ -159,50 +204,3 @@ def _user() -> str:
 
 def _complete(address: str, domain: str) -> str:
     return address if "@" in address else f"{address}@{domain}"
-
-
-def _submit(config: Config, sender: str, recipients: list[str], content: bytes) -> int:
-    """One SMTP transaction; who is refused is named. 0 when everybody was accepted."""
-    import smtplib
-
-    from mailserver.cli.greeting import connectable
-
-    if not config.smtp.enabled or not config.smtp.listen:
-        fail("the configuration has no [smtp] listener to hand mail to")
-    host, port = config.smtp.listen[0]
-    try:
-        with smtplib.SMTP(connectable(host), port, local_hostname=config.hostname, timeout=TIMEOUT) as smtp:
-            return _transaction(smtp, sender, recipients, content)
-    except (
-        OSError,
-        smtplib.SMTPException,
-    ) as error:  # SMTPException is an OSError, too; both named for the reader
-        fail(f"nothing was sent: {host}:{port}: {error}")
-
-
-def _transaction(smtp: smtplib.SMTP, sender: str, recipients: list[str], content: bytes) -> int:
-    smtp.ehlo()
-    options = [f"SIZE={len(content)}"] if smtp.has_extn("SIZE") else []
-    if not content.isascii() and smtp.has_extn("8BITMIME"):
-        options.append("BODY=8BITMIME")
-    if not all(map(str.isascii, (sender, *recipients))):
-        options.append("SMTPUTF8")
-        smtp.command_encoding = "utf-8"
-    _expect(smtp.mail(sender, options), sender or "<>")
-    refused = 0
-    for recipient in recipients:
-        code, text = smtp.rcpt(recipient)
-        if code not in {250, 251}:
-            refused += 1
-            print(
-                escaped(f"mailserver: {recipient}: {code} {text.decode('utf-8', 'replace')}"), file=sys.stderr
-            )
-    if refused < len(recipients):
-        _expect(smtp.data(content), "message")
-    return 1 if refused else 0
-
-
-def _expect(answer: tuple[int, bytes], what: str) -> None:
-    code, text = answer
-    if code != 250:
-        fail(f"nothing was sent: {what}: {code} {text.decode('utf-8', 'replace')}")

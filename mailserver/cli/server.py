@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import Annotated
+from collections.abc import Set
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,11 @@ from mailserver.cli import site
 from mailserver.cli.failure import fail
 from mailserver.cli.options import ConfigOption, JsonOption
 from mailserver.cli.output import escaped, print_json, print_tree
+
+if TYPE_CHECKING:
+    from mailserver.accounts.accounts import Accounts
+    from mailserver.config.faults import Fault
+    from mailserver.config.units import SocketAddress
 
 STOPPED = 3  # exit code of `status`, as with systemctl and LSB init scripts
 
@@ -34,33 +39,62 @@ def serve(config: ConfigOption = None) -> None:
     raise typer.Exit(run(site.config_path(config)))
 
 
-def check(config: ConfigOption = None) -> None:
+def check(config: ConfigOption = None, json: JsonOption = False) -> None:
     """Find every mistake in the configuration; exit 2 if there is one.
 
     \b
     mailserver check -c config.toml
     Each is one line: file:line: key: what is wrong, what would be right
-    Secrets that others may read are warned of; a user database that others may read is a mistake.
+    It also looks at what the file names: certificates, the user, data_dir, addresses to listen on, and whether
+    secrets are kept from others. Warnings are printed, too, and change nothing about the exit code.
     """
     from mailserver.accounts.known import known
+    from mailserver.config.faults import ConfigError
     from mailserver.config.load import load
-    from mailserver.host.secrets import exposed
+    from mailserver.host.surroundings import everything
 
     path = site.config_path(config)
-    loaded = load(path, known)
-
-    async def conflicts(accounts: object) -> tuple[str, ...]:
-        return accounts.merged.conflicts  # type: ignore[attr-defined,no-any-return]  # imported when called only
-
-    secrets = exposed(loaded.config, path)
-    mistakes = [one for one in secrets if os.path.basename(one.path).startswith("accounts.sqlite")]
-    for mistake in mistakes:
-        print(escaped(str(mistake)), file=sys.stderr)
-    if mistakes:
+    conflicts: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    try:
+        loaded = load(path, known, everything(path, _taken_by_us(config)))
+        warnings, conflicts = loaded.warnings, site.with_accounts(loaded.config, _conflicts)
+    except ConfigError as error:
+        faults, warnings = error.faults, error.warnings
+    if json:
+        rest = [
+            {"file": str(path), "line": None, "key": None, "wrong": text, "right": None} for text in conflicts
+        ]
+        print_json(
+            {"faults": [f._asdict() for f in faults], "warnings": [f._asdict() for f in warnings] + rest}
+        )
+    else:
+        for fault in faults:
+            print(escaped(str(fault)), file=sys.stderr)
+        for warning in (*map(str, warnings), *conflicts):
+            print(f"warning: {escaped(warning)}", file=sys.stderr)
+        if not faults:
+            print(f"{escaped(str(path))}: no mistakes")
+    if faults:
         raise typer.Exit(2)
-    for warning in (*map(str, (*loaded.warnings, *secrets)), *site.with_accounts(loaded.config, conflicts)):
-        print(f"warning: {escaped(warning)}", file=sys.stderr)
-    print(f"{escaped(str(path))}: no mistakes")
+
+
+async def _conflicts(accounts: Accounts) -> tuple[str, ...]:
+    return accounts.merged.conflicts
+
+
+def _taken_by_us(config: str | None) -> Set[SocketAddress] | None:
+    """The addresses of the running server, none where there is no server; None: one is there and does not say."""
+    from mailserver.config.faults import ConfigError
+    from mailserver.config.units import SocketAddress
+    from mailserver.control.client import CommandFailed, ServerDown
+
+    try:
+        return {SocketAddress(one["host"], one["port"]) for one in site.ask(config, "health")}
+    except (ServerDown, ConfigError):
+        return frozenset()
+    except CommandFailed:
+        return None
 
 
 def health(config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -117,6 +151,6 @@ def stop(
     """Let the server finish what it does, then end it; returns when it has ended."""
     from mailserver.control import client
 
-    if not client.stop(site.socket_path(config), timeout=timeout):
+    if not site.with_server(config, lambda path: client.stop(path, timeout=timeout)):
         fail(f"the server is still draining after {timeout:g} seconds")
     print("stopped")

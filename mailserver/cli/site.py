@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mailserver.config.find import find
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from mailserver.accounts.accounts import Accounts
     from mailserver.config.load import Loaded
     from mailserver.config.schema import Config
+
+T = TypeVar("T")
 
 
 def config_path(option: str | None) -> Path:
@@ -45,11 +48,25 @@ def socket_path(option: str | None) -> str:
     return os.path.join(data_dir(option), "control.sock")
 
 
+def with_server(option: str | None, function: Callable[[str], T]) -> T:
+    """``function`` on the socket of the running server: in data_dir, or in that of a server which was started before
+    the file named another one. Raises ConfigError, and ServerDown when neither is there."""
+    from mailserver.control.client import ServerDown, running_for
+
+    try:
+        return function(socket_path(option))
+    except ServerDown:
+        elsewhere = running_for(str(config_path(option)))
+        if elsewhere is None:
+            raise
+        return function(elsewhere)
+
+
 def ask(option: str | None, command: str, /, **args: Any) -> Any:
     """The running server's answer. Raises ConfigError, ServerDown, CommandFailed."""
     from mailserver.control.client import call
 
-    return call(socket_path(option), command, **args)
+    return with_server(option, lambda path: call(path, command, **args))
 
 
 def accounts_command(option: str | None, command: str, /, **args: Any) -> tuple[Any, str]:

@@ -12,15 +12,21 @@ from mailserver.cli.options import (
     ConfigOption,
     Hashed,
     JsonOption,
+    OfDomain,
     PasswordStdin,
     family,
     read_old_password,
     read_password,
 )
-from mailserver.cli.output import escaped, moment, print_json, print_table
+from mailserver.cli.output import Columns, escaped, moment, print_listing
 
 app = family("Accounts: who has a mailbox and may log in.")
 app.add_typer(app_password.app, name="app-password")
+COLUMNS: Columns = {
+    "ADDRESS": lambda user: user["address"],
+    "KEPT IN": lambda user: user["source"],
+    "CREATED": lambda user: moment(user["created"]),
+}
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="user@domain")]
 
 
@@ -45,22 +51,14 @@ def add(
 
 
 @app.command("list")
-def list_(
-    domain: Annotated[str | None, typer.Argument(help="Only this domain's.", show_default=False)] = None,
-    json: JsonOption = False,
-    config: ConfigOption = None,
-) -> None:
+def list_(domain: OfDomain = None, json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show the accounts and where they are kept.
 
     \b
     mailserver user list example.test
     """
     users, _ = site.accounts_command(config, "user.list", domain=domain)
-    if json:
-        print_json(users)
-    else:
-        rows = ((user["address"], user["source"], moment(user["created"])) for user in users)
-        print_table(("ADDRESS", "KEPT IN", "CREATED"), rows)
+    print_listing(users, COLUMNS, as_json=json)
 
 
 @app.command()

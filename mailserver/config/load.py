@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,13 @@ from mailserver.config.recipients import Known
 from mailserver.config.schema import Config
 from mailserver.config.shape import Finding, shaped
 from mailserver.config.toml_fault import tree
+
+Around = Callable[[Config], Iterable[Finding]]  # given settings with absolute paths
+
+
+def nothing_around(_: Config) -> Iterable[Finding]:
+    """Nothing is asked of the machine."""
+    return ()
 
 
 class Loaded(NamedTuple):
@@ -31,10 +38,12 @@ class Loaded(NamedTuple):
         return [(r.from_, r.action, s) for r, s in zip(self.config.relay, self.sources, strict=True)]
 
 
-def load(path: Path, known: Callable[[Config], Known] | None = None) -> Loaded:
+def load(
+    path: Path, known: Callable[[Config], Known] | None = None, around: Around = nothing_around
+) -> Loaded:
     """Read and check ``path``. ``known`` tells, given the settings, who lives in the database besides;
-    without it names that nobody in the file has are warnings. Blocking. Raises ConfigError with every
-    fault."""
+    without it names that nobody in the file has are warnings. ``around``: what is wrong outside the file
+    (host/surroundings.py). Blocking. Raises ConfigError with every fault."""
     name = str(path)
     try:
         text = path.read_bytes().decode("utf-8")
@@ -49,16 +58,7 @@ def load(path: Path, known: Callable[[Config], Known] | None = None) -> Loaded:
     except OSError as error:
         right = "make it a file that the server's user may read"
         raise ConfigError([Fault(name, 1, "file", f"cannot be read ({error.strerror})", right)]) from None
-    return parse(text, name, base=Path(os.path.abspath(path)).parent, known=known, unreadable=_unreadable)
-
-
-def _unreadable(path: Path) -> str | None:
-    """Why a file cannot be read, in a word, or None."""
-    try:
-        with path.open("rb"):
-            return None
-    except OSError as error:
-        return (error.strerror or "unknown error").lower()
+    return parse(text, name, base=Path(os.path.abspath(path)).parent, known=known, around=around)
 
 
 def parse(
@@ -67,7 +67,7 @@ def parse(
     *,
     base: Path = Path(),
     known: Callable[[Config], Known] | None = None,
-    unreadable: Callable[[Path], str | None] = lambda path: None,  # noqa: ARG005 - nothing is asked of the disk
+    around: Around = nothing_around,
 ) -> Loaded:
     """``text`` → settings. ``base`` is what relative paths start from. Raises ConfigError with every
     fault."""
@@ -79,11 +79,14 @@ def parse(
     misshapen = [finding.path for finding in findings]
     if config is not None:
         whole = _absolute(config, base)
-        meant = semantics.check(
-            config, known=known(whole) if known else None, unreadable=lambda path: unreadable(base / path)
-        )
         findings += [
-            finding for finding in meant if not any(_inside(finding.path, path) for path in misshapen)
+            finding
+            for finding in semantics.check(config, known=known(whole) if known else None)
+            if not any(_inside(finding.path, path) for path in misshapen)
+        ]
+        wrong = [finding.path for finding in findings if not finding.warning]
+        findings += [
+            finding for finding in around(whole) if not any(_inside(finding.path, path) for path in wrong)
         ]
     where = lines.locate(text) if findings or (config and config.relay) else {}
     faults = [_at_line(f, where, filename) for f in findings if not f.warning]

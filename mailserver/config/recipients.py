@@ -1,13 +1,14 @@
 """Domains, users, aliases and catch-alls of the file: do they name what exists, and does every alias end
 somewhere?
 
-Accounts and domains may also live in the database. With ``Known`` given, a name that nobody has is a fault;
+Accounts, aliases and domains may also live in the database. With ``Known`` given, a name that nobody has is a fault;
 without it (the database was not asked) it is a warning. Loops are found by routing's own resolve().
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from mailserver.config.faults import nearest
@@ -20,11 +21,12 @@ from mailserver.routing.resolve import Leaves, Loop, resolve, target_address
 
 
 class Known(NamedTuple):
-    """What the database holds: keys ``local@domain`` of accounts and aliases, and names of domains,
-    normalised."""
+    """What the database holds: keys ``local@domain`` of accounts, names of domains, and aliases with their
+    targets, normalised."""
 
     addresses: frozenset[str] = frozenset()
     domains: frozenset[str] = frozenset()
+    aliases: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 def check(config: Config, known: Known | None) -> Iterator[Finding]:
@@ -40,6 +42,7 @@ class _Recipients:
         self._config = config
         self._asked = known is not None
         known = known or Known()
+        self._stored = known.aliases
         self._domains: dict[str, Domain] = {}
         for name, domain in config.domains.items():
             if (normal := _domain_name(name)) is not None:
@@ -52,25 +55,33 @@ class _Recipients:
             if (key := _key(alias, name)) is not None
         }  # fmt: skip
         self._locals: dict[str, set[str]] = {}  # domain → local parts to guess from
-        for key in (*self._mailboxes, *self._aliases):
+        for key in (*self._mailboxes, *self._aliases, *self._stored):
             local, _, name = key.rpartition("@")
             self._locals.setdefault(name, set()).add(local)
         self._backed = {_domain_name(name) for one in config.backends.values() for name in one.domains}
-        self._ours = set(self._domains) | known.domains | {a.rpartition("@")[2] for a in known.addresses}
+        stored = (*known.addresses, *known.aliases)
+        self._ours = set(self._domains) | known.domains | {key.rpartition("@")[2] for key in stored}
         self._ours |= {name for name in self._backed if name is not None}
 
     def check(self) -> Iterator[Finding]:
         yield from self._names()
         yield from self._users()
         if self._config.postmaster is not None:
-            default = next(iter(self._domains), "")
-            yield from self._target(("postmaster",), self._config.postmaster, default)
+            yield from self._postmaster(self._config.postmaster)
         for name, domain in self._config.domains.items():
             normal = _domain_name(name)
             if normal is not None:
                 yield from self._domain(("domains", name), normal, domain)
         yield from self._senders()
         yield from self._loops()
+
+    def _postmaster(self, text: str) -> Iterator[Finding]:
+        default, path = next(iter(self._domains), ""), ("postmaster",)
+        yield from self._target(path, text, default)
+        domain = (_key(text, default) or "").rpartition("@")[2]
+        if domain and domain not in self._ours:
+            wrong = "not in a domain of ours: reports that mail cannot leave this server could not reach it, either"
+            yield Finding(path, wrong, "a mailbox here is safer", warning=True)
 
     def _names(self) -> Iterator[Finding]:
         seen: dict[str, str] = {}
@@ -154,7 +165,7 @@ class _Recipients:
         key = address.key
         if address.domain in self._backed:  # the backend will know
             return True
-        if key in self._mailboxes or (key in self._aliases and key != own):
+        if key in self._mailboxes or (key != own and (key in self._aliases or key in self._stored)):
             return True
         local = key[: -len(address.domain) - 1]
         domain = self._domains.get(address.domain)
@@ -191,7 +202,7 @@ class _Recipients:
     def _leads_on(self, targets: tuple[str, ...]) -> bool:
         """Whether anything but mailboxes and other people's addresses is among them."""
         return any(
-            target in self._aliases or target not in self._mailboxes
+            target in self._aliases or target in self._stored or target not in self._mailboxes
             for target in targets
             if target.rpartition("@")[2] in self._ours
         )
@@ -208,10 +219,13 @@ class _Recipients:
             local, _, name = key.rpartition("@")
             mailboxes.setdefault(name, set()).add(local)
         aliases: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in mailboxes}
+        for key, targets in self._stored.items():
+            local, _, name = key.rpartition("@")
+            aliases[name][local] = targets
         for key, alias in self._aliases.items():
             local, _, name = key.rpartition("@")
-            targets = (_key(target, name) for target in self._domains[name].aliases[alias])
-            aliases[name][local] = tuple(target for target in targets if target is not None)
+            found = (_key(target, name) for target in self._domains[name].aliases[alias])
+            aliases[name][local] = tuple(target for target in found if target is not None)
         catch_alls = {
             name: _key(d.catch_all, name) if d.catch_all else None for name, d in self._domains.items()
         }

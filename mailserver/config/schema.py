@@ -239,21 +239,23 @@ class Config(Section):
     )
     postmaster: str | None = Field(
         default=None,
-        description="Mailbox for role addresses (postmaster, abuse, …); the first account where absent.",
+        description="Who gets the mail of role addresses (postmaster, abuse, …), here or elsewhere; the first account "
+        "where absent.",
     )
     run_as: str | None = Field(
         default=None,
         description="User to become after binding, when started as root; required then, refused to be root.",
     )
-    smtp: Smtp = Smtp()
-    submission: Submission = Submission()
-    lmtp: Lmtp = Lmtp()
-    pop3: Pop3 = Pop3()
-    tls: Tls = Tls()
-    dns: Dns = Dns()
-    limits: Limits = Limits()
-    queue: Queue = Queue()
-    log: Log = Log()
+    # {} is validated with the file: an instance here would build that table's validator when this is imported.
+    smtp: Smtp = Field(default={}, validate_default=True)
+    submission: Submission = Field(default={}, validate_default=True)
+    lmtp: Lmtp = Field(default={}, validate_default=True)
+    pop3: Pop3 = Field(default={}, validate_default=True)
+    tls: Tls = Field(default={}, validate_default=True)
+    dns: Dns = Field(default={}, validate_default=True)
+    limits: Limits = Field(default={}, validate_default=True)
+    queue: Queue = Field(default={}, validate_default=True)
+    log: Log = Field(default={}, validate_default=True)
     relay: tuple[RelayRule, ...] = Field(
         default=(), description="Who may connect and relay; first match wins, default accept."
     )
@@ -264,22 +266,28 @@ class Config(Section):
     domains: dict[str, Domain] = Field(default_factory=dict, description="Our domains.")
     users: dict[str, User] = Field(default_factory=dict, description="Accounts kept in this file.")
     guard: Guard = Field(
-        default=Guard(), description="Failed logins slow down; nobody is ever barred for good."
+        default={},
+        validate_default=True,
+        description="Failed logins slow down; nobody is ever barred for good.",
     )
     rates: Rates = Field(
-        default=Rates(),
+        default={},
+        validate_default=True,
         description="How much one client or account may do; 0 = no limit. `guard.trusted` is not counted.",
     )
     proxy: Proxy = Field(
-        default=Proxy(),
+        default={},
+        validate_default=True,
         description="Load balancers that tell us the client's address by the PROXY protocol, version 1 or 2.",
     )
     confine: Confine = Field(
-        default=Confine(),
+        default={},
+        validate_default=True,
         description="What the kernel lets this process touch (Landlock, Linux 5.19 or newer).",
     )
     accounts: AccountSettings = Field(
-        default=AccountSettings(),
+        default={},
+        validate_default=True,
         description="How users show who they are, whatever the place that knows them.",
     )
     bearer: Bearer = Field(

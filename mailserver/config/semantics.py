@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path as FilePath
+from collections.abc import Iterator
 
 from mailserver.config import backing, recipients, trusted
 from mailserver.config.faults import nearest
@@ -21,8 +20,6 @@ from mailserver.config.units import SocketAddress
 from mailserver.message.address import AddressError, normalise_domain
 from mailserver.policy import pattern
 from mailserver.routing import route_url
-
-Unreadable = Callable[[FilePath], str | None]
 
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 2.1
 _HOSTNAME = re.compile(rf"(?=.{{1,255}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
@@ -40,17 +37,17 @@ _ABOVE_ZERO = (
 )  # fmt: skip
 
 
-def check(config: Config, *, known: Known | None = None, unreadable: Unreadable) -> Iterator[Finding]:
-    """All findings, warnings among them. ``unreadable`` says in words why a file cannot be read, or None."""
+def check(config: Config, *, known: Known | None = None) -> Iterator[Finding]:
+    """All findings, warnings among them."""
     yield from _hostname(config)
     yield from _listeners(config)
-    yield from _tls(config, unreadable)
+    yield from _tls(config)
     yield from _numbers(config)
     yield from _log(config)
     yield from _relay(config)
     yield from _routes(config)
     yield from _passwords(config)
-    yield from trusted.check(config, unreadable)
+    yield from trusted.check(config)
     yield from backing.check(config)
     yield from recipients.check(config, known)
 
@@ -95,17 +92,12 @@ def _collide(one: SocketAddress, other: SocketAddress) -> bool:
     return one.host == other.host or bool({one.host, other.host} & {"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
-def _tls(config: Config, unreadable: Unreadable) -> Iterator[Finding]:
-    files = {"certificate": config.tls.certificate, "key": config.tls.key}
-    for name, path in files.items():
-        other = "key" if name == "certificate" else "certificate"
-        if path is None and files[other] is not None:
+def _tls(config: Config) -> Iterator[Finding]:
+    tls = config.tls
+    for name, path, other in (("certificate", tls.certificate, "key"), ("key", tls.key, "certificate")):
+        if path is None and getattr(tls, other) is not None:
             yield Finding(
                 ("tls", name), f"missing beside tls.{other}", "give both, or none to have them made"
-            )
-        elif path is not None and (reason := unreadable(path)):
-            yield Finding(
-                ("tls", name), f"{path}: {reason}", "name a PEM file, or neither to have a pair made"
             )
 
 

@@ -1,11 +1,10 @@
-"""[tls], [guard], [proxy], [confine] and [submission.senders] judged for their meaning. Pure; semantics.py
+"""[guard], [proxy], [confine] and [submission.senders] judged for their meaning. Pure; semantics.py
 asks for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path as FilePath
+from collections.abc import Iterator
 
 from mailserver.config.lines import Path
 from mailserver.config.schema import Config
@@ -14,12 +13,9 @@ from mailserver.message.address import AddressError, parse
 from mailserver.policy import pattern
 from mailserver.policy.submission import sender_key
 
-Unreadable = Callable[[FilePath], str | None]
 
-
-def check(config: Config, unreadable: Unreadable) -> Iterator[Finding]:
-    """All findings. ``unreadable`` says in words why a file cannot be read, or None."""
-    yield from _certificates(config, unreadable)
+def check(config: Config) -> Iterator[Finding]:
+    """All findings."""
     yield from _networks(("guard", "trusted"), config.guard.trusted)
     yield from _networks(("proxy", "trusted"), config.proxy.trusted)
     yield from _proxy(config)
@@ -28,19 +24,6 @@ def check(config: Config, unreadable: Unreadable) -> Iterator[Finding]:
         yield Finding(
             ("guard", "longest_delay"), "shorter than guard.first_delay", 'give a longer wait, like "30s"'
         )
-
-
-def _certificates(config: Config, unreadable: Unreadable) -> Iterator[Finding]:
-    tls = config.tls
-    files: list[tuple[Path, FilePath | None]] = [(("tls", "client_ca"), tls.client_ca)]
-    for n, pair in enumerate(tls.certificates):
-        files += [
-            (("tls", "certificates", n, "certificate"), pair.certificate),
-            (("tls", "certificates", n, "key"), pair.key),
-        ]
-    for path, file in files:
-        if file is not None and (reason := unreadable(file)):
-            yield Finding(path, f"{file}: {reason}", "name a PEM file that the server's user may read")
 
 
 def _networks(path: Path, texts: tuple[str, ...]) -> Iterator[Finding]:

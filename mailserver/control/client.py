@@ -54,6 +54,33 @@ def stop(path: str, *, timeout: float) -> bool:
             os.close(process)
 
 
+def running_for(configuration: str) -> str | None:
+    """The socket of a server of ours that runs with this configuration file, wherever its data_dir was when it
+    started. Asks those that the kernel lists (proc_pid_net(5)); a server with a very long data_dir is not seen."""
+    wanted = os.path.realpath(configuration)
+    for path in _listening():
+        try:
+            answer = call(path, "status", timeout=5.0)
+        except (ServerDown, CommandFailed):  # somebody else's
+            continue
+        if isinstance(answer, dict) and os.path.realpath(str(answer.get("configuration"))) == wanted:
+            return path
+    return None
+
+
+def _listening() -> Iterator[str]:
+    """Control sockets, by their name and the lock beside them."""
+    with (
+        contextlib.suppress(OSError),
+        open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table,
+    ):
+        for line in table:
+            *_, path = line.rstrip("\n").split(maxsplit=7)
+            folder, name = os.path.split(path)
+            if name == "control.sock" and os.path.exists(os.path.join(folder, "lock")):
+                yield path
+
+
 def _ask(connection: socket.socket, command: str, args: dict[str, Any]) -> Any:
     try:
         connection.sendall(msgspec.json.encode({"command": command, "args": args}) + b"\n")

@@ -95,11 +95,6 @@ class Connection(SMTPProtocol):
         """Whether another command could be sent; nothing may be left unread."""
         return self._end is None and self.is_connected and not self._replies and not self._tail
 
-    @property
-    def encrypted(self) -> bool:
-        """Whether TLS is on."""
-        return self._over_ssl
-
     async def reply(self, timeout: float) -> Reply:  # noqa: ASYNC109 - the watchdog keeps it, without a task or timer
         """The next reply. Raises ConnectionEnded: lost, nonsense, or nothing within ``timeout`` seconds."""
         while not self._replies:

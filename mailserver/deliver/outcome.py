@@ -96,15 +96,9 @@ def of_refusal(reply: Reply, remote: str) -> Deferred | Failed:
     return refusal
 
 
-def of_rcpt(reply: Reply, remote: str, *, accepted_before: bool) -> Outcome:
-    """A refused RCPT; a full transaction is no failure, 552 stands for 452 then (RFC 5321 4.5.3.1.10)."""
-    if is_full(reply, accepted_before=accepted_before):
-        return Deferred(clean(f"{reply.code} {reply.text}"), "4.5.3", remote)
-    return of_refusal(reply, remote)
-
-
 def is_full(reply: Reply, *, accepted_before: bool) -> bool:
-    """Whether the reply to a RCPT says "too many recipients": the rest goes into a transaction of its own."""
+    """Whether the reply to a RCPT says "too many recipients" (RFC 5321 4.5.3.1.10; 552 stands for 452 then): the
+    rest goes into a transaction of its own."""
     if reply.code not in {452, 552} or not accepted_before:
         return False
     code = enhanced(reply)  # 552 5.2.2 is one full mailbox, 452 4.3.1 a full disk

@@ -10,12 +10,6 @@ MARGIN = 1.1  # of the reserve must be free before mail is taken again, so that 
 FEW_FILES = 1_024  # file numbers (inodes) left at which a file system counts as full
 
 
-def free(path: str) -> int:
-    """Octets an ordinary user may still write to the file system of ``path``. Raises OSError."""
-    status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize
-
-
 class DiskWatch:
     """Whether there is room: ``reserve`` octets, and file numbers. One statvfs(2) per check."""
 

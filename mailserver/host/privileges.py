@@ -54,14 +54,27 @@ def _account(run_as: str | None) -> pwd.struct_passwd:
             'started as root without run_as: set run_as = "mail" (any ordinary user) at the top of the '
             "configuration, or start as that user"
         )
-    try:
-        user = pwd.getpwuid(int(run_as)) if run_as.isdecimal() else pwd.getpwnam(run_as)
-    except KeyError:
-        advice = f"`useradd --system {run_as}` makes one"
-        raise PrivilegeError(f"run_as: there is no user {run_as!r}; {advice}") from None
-    if user.pw_uid == 0 or user.pw_gid == 0:
-        raise PrivilegeError(f"run_as: {run_as!r} is root, or its group is: name an ordinary user")
+    user = user_of(run_as)
+    if user is None or unsuitable(run_as, user) is not None:
+        raise PrivilegeError(": ".join(("run_as", *(unsuitable(run_as, user) or ()))))
     return user
+
+
+def user_of(run_as: str) -> pwd.struct_passwd | None:
+    """The user of this name or number, if there is one."""
+    try:
+        return pwd.getpwuid(int(run_as)) if run_as.isdecimal() else pwd.getpwnam(run_as)
+    except (KeyError, OverflowError):
+        return None
+
+
+def unsuitable(run_as: str, user: pwd.struct_passwd | None) -> tuple[str, str] | None:
+    """What is wrong with running as that user, and what would be right; None: nothing."""
+    if user is None:
+        return f"there is no user {run_as!r}", f"`useradd --system {run_as}` makes one"
+    if user.pw_uid == 0 or user.pw_gid == 0:
+        return f"{run_as!r} is root, or its group is", "name an ordinary user"
+    return None
 
 
 def _verify(user: pwd.struct_passwd) -> None:

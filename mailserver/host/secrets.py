@@ -16,6 +16,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from mailserver.config.schema import Config
+from mailserver.host.privileges import user_of
 
 _GROUP_READ, _OTHERS_READ = stat.S_IRGRP, stat.S_IROTH
 _SHARED_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -64,13 +65,8 @@ class _Server(NamedTuple):
     def of(cls, config: Config) -> _Server:
         uids, gids = {0, os.geteuid()}, {0, os.getegid(), *os.getgroups()}
         if config.run_as is not None:
-            try:
-                user = (
-                    pwd.getpwuid(int(config.run_as))
-                    if config.run_as.isdecimal()
-                    else pwd.getpwnam(config.run_as)
-                )
-            except KeyError:  # starting will say so
+            user = user_of(config.run_as)
+            if user is None:  # starting will say so
                 return cls(frozenset(uids), frozenset(gids))
             uids.add(user.pw_uid)
             gids |= set(os.getgrouplist(user.pw_name, user.pw_gid))
@@ -118,7 +114,9 @@ def _writable(path: str, server: _Server) -> Iterator[Exposed]:
     if status.st_mode & _SHARED_WRITE:
         yield Exposed(path, "others may change it", f"chmod go-w {path}")
     if status.st_uid not in server.uids:
-        yield Exposed(path, f"it belongs to {_user(status.st_uid)}, who may change it", f"chown root {path}")
+        yield Exposed(
+            path, f"it belongs to {name_of(status.st_uid)}, who may change it", f"chown root {path}"
+        )
 
 
 def _closed(path: str, what: str, mode: int) -> Iterator[Exposed]:
@@ -142,7 +140,8 @@ def _group(gid: int) -> str:
         return str(gid)
 
 
-def _user(uid: int) -> str:
+def name_of(uid: int) -> str:
+    """A user as people call it."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -22,7 +22,12 @@ FIRST_FD = 3  # SD_LISTEN_FDS_START
 
 
 class ListenError(OSError):
-    """An address cannot be listened on; ``str(error)`` is for the administrator."""
+    """An address cannot be listened on; ``str(error)`` is for the administrator: what is ``wrong``, what would be
+    ``right``."""
+
+    def __init__(self, number: int | None, listener: str, wrong: str, right: str) -> None:
+        super().__init__(number, f"{listener}: {wrong}: {right}")
+        self.wrong, self.right = wrong, right
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -98,7 +103,22 @@ def bind(
     return found
 
 
+def try_address(address: SocketAddress, service: str) -> None:
+    """Raises ListenError if ``bind`` would; nobody can connect meanwhile."""
+    _bound(address, service).close()
+
+
 def _listen(address: SocketAddress, service: str) -> socket.socket:
+    listener = _bound(address, service)
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _explained(error, address, service) from error
+    return listener
+
+
+def _bound(address: SocketAddress, service: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -110,7 +130,6 @@ def _listen(address: SocketAddress, service: str) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # [::] and 0.0.0.0 side by side
         listener.setblocking(False)
         listener.bind(address)
-        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise _explained(error, address, service) from error
@@ -122,21 +141,18 @@ def _explained(error: OSError, address: SocketAddress, service: str) -> ListenEr
     match error.errno:
         case errno.EADDRINUSE:
             by = holder(address)
-            who = (
-                f"{by.description}: {by.fix}"
-                if by
-                else "a program of another user: look with `ss -ltnp` as root"
-            )
-            text = f"the port is in use by {who}, {elsewhere}"
+            wrong = f"the port is in use by {by.description if by else 'a program of another user'}"
+            right = by.fix if by else "look with `ss -ltnp` as root"
         case errno.EACCES | errno.EPERM:
-            text = (
-                "ports below 1024 need a privilege: start as root with run_as set, or with "
-                f"CAP_NET_BIND_SERVICE (packaging/mailserver.service), {elsewhere}"
+            wrong = "ports below 1024 need a privilege"
+            right = (
+                "start as root with run_as set, or with CAP_NET_BIND_SERVICE (packaging/mailserver.service)"
             )
         case errno.EADDRNOTAVAIL:
-            text = f"this machine has no such address: look with `ip address`, {elsewhere}"
+            wrong, right = "this machine has no such address", "look with `ip address`"
         case errno.EAFNOSUPPORT:
-            text = f"this machine has IPv6 switched off: remove the address, {elsewhere}"
+            wrong, right = "this machine has IPv6 switched off", "remove the address"
         case _:
-            text = f"{error.strerror}: {elsewhere}"
-    return ListenError(error.errno, f"{service}: cannot listen on {address}: {text}")
+            wrong, right = str(error.strerror), "look with `ss -ltnp` and `ip address`"
+    listener = f"{service}: cannot listen on {address}"
+    return ListenError(error.errno, listener, wrong, f"{right}, {elsewhere}")

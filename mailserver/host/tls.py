@@ -11,6 +11,7 @@ ECDSA one, as it would in a context that is loaded twice.
 
 from __future__ import annotations
 
+import datetime
 import os
 import ssl
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import NamedTuple, cast
 
 from mailserver.config import schema
 from mailserver.host.certificate import make_self_signed
+from mailserver.host.pem import pair_faults
 from mailserver.host.x509 import Leaf, read_leaf
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!SHA1:!AESCCM"  # of TLS 1.2; all of TLS 1.3's are good
@@ -111,15 +113,6 @@ def server_context(
     return context
 
 
-def client_context() -> ssl.SSLContext:
-    """For opportunistic TLS to other servers: any certificate will do, the alternative is no encryption."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def end_point(connection: ssl.SSLObject) -> bytes:
     """tls-server-end-point of the certificate this client was shown (RFC 5929 4), for SCRAM-…-PLUS.
 
@@ -151,9 +144,7 @@ def _certified(certificate: str, key: str, authority: str = "") -> CertifiedCont
         _load(context, certificate, key)
         context.leaf = read_leaf(certificate)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise TlsError(
-            f"tls: cannot use certificate {certificate} with key {key}: {_reason(error)}"
-        ) from error
+        raise TlsError(f"tls: {_explained(certificate, key) or _reason(error)}") from error
     if authority:
         try:
             context.load_verify_locations(authority)
@@ -165,6 +156,12 @@ def _certified(certificate: str, key: str, authority: str = "") -> CertifiedCont
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
+
+
+def _explained(certificate: str, key: str) -> str:
+    """Which file it is, and what would be right."""
+    faults = pair_faults(certificate, key, datetime.datetime.now(datetime.UTC))
+    return "; ".join(f"{fault.wrong}, {fault.right}" for fault in faults if not fault.warning)
 
 
 def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:

@@ -19,10 +19,12 @@ PATH_MAX = 256  # octets with <>, RFC 5321 4.5.3.1.3
 
 _ATOM_CHARS = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~"
 _ATEXT = rf"[{_ATOM_CHARS}-]+"
-_UTF8_ATEXT = rf"[{_ATOM_CHARS}\u0080-\U0010ffff-]+"
+_UTF8_ATEXT = (
+    r'[^\x00-\x20"(),.:;<>@\[\\\]\x7f]+'  # the same and all above ASCII; as a range it compiles for 15 ms
+)
 _DOT_ATOM = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*\Z")
 _UTF8_DOT_ATOM = re.compile(rf"{_UTF8_ATEXT}(?:\.{_UTF8_ATEXT})*\Z")
-_QUOTED = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20-\x7e])*"\Z')
+_QUOTED = re.compile(r'"(?:[^\x00-\x1f"\\\x7f]|\\[\x20-\x7e])*"\Z')
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _PLAIN = re.compile(rf"({_ATEXT}(?:\.{_ATEXT})*)@({_LABEL}(?:\.{_LABEL})*)\Z")
@@ -46,11 +48,6 @@ class Address(NamedTuple):
     def key(self) -> str:
         """What look-ups compare: local part case-folded and unquoted, domain normalised."""
         return f"{unquote(self.local).casefold()}@{self.domain}"
-
-    @property
-    def is_ascii(self) -> bool:
-        """Whether it may travel to a host without SMTPUTF8 (the domain always may)."""
-        return self.local.isascii()
 
 
 def parse(text: str) -> Address:

@@ -34,21 +34,23 @@ class QueuedMessage(msgspec.Struct, frozen=True):
 
 def describe(envelope: Envelope, schedule: Schedule) -> QueuedMessage:
     """The message as it stands: the most attempts any of its parts had, the earliest next one."""
-    batches, held = schedule.batches(envelope.id), schedule.is_held(envelope.id)
+    batches = schedule.batches(envelope.id)
+    due = min((batch.due for batch in batches), default=envelope.accepted)
+    attempts = max((batch.attempts for batch in batches), default=0)
+    return message(envelope, due=due, attempts=attempts, held=schedule.is_held(envelope.id))
+
+
+def message(envelope: Envelope, *, due: float, attempts: int, held: bool) -> QueuedMessage:
+    """The message, with what is known about its next attempt (Unix seconds)."""
     return QueuedMessage(
         envelope.id,
         envelope.sender,
         tuple(QueuedRecipient(r.address, r.state.value, r.last_reply) for r in envelope.recipients),
         envelope.size,
         envelope.accepted,
-        min((batch.due for batch in batches), default=envelope.accepted),
-        max((batch.attempts for batch in batches), default=0),
+        due,
+        attempts,
         held,
         envelope.account,
-        hold_reason(envelope, held=held),
+        (envelope.hold or "by an administrator") if held else "",
     )
-
-
-def hold_reason(envelope: Envelope, *, held: bool) -> str:
-    """Why it is held; "" when it is not."""
-    return (envelope.hold or "by an administrator") if held else ""

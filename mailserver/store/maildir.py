@@ -185,12 +185,6 @@ def other_uid(name: str, attempt: int = 0) -> str:
     return sha256(text).hexdigest()
 
 
-def scan(path: str) -> list[Entry]:
-    """Every message in delivery order. Blocking; raises OSError when new/ or cur/ cannot be read."""
-    files = arrange(path, *listing(path), {})
-    return [files.entry(index) for index in range(len(files.names))]
-
-
 def listing(path: str) -> tuple[list[str], list[str]]:
     """The names in new/ and in cur/. Blocking, raises OSError."""
     # new/ first: a file that is moved to cur/ meanwhile is seen twice rather than not at all.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from accounts_office import Clock, Counting
 
 from mailserver.accounts import login
 from mailserver.accounts.accounts import Accounts
@@ -30,39 +29,6 @@ CONFIG = Config.model_validate(
         "routes": {"Remote.TEST": "smtp://127.0.0.1:2526", "*": "smtp://relay.test"},
     }
 )
-
-
-class Counting(ThreadPoolExecutor):
-    """Counts what is handed to it."""
-
-    calls = 0
-
-    def submit(self, *args, **kwargs):  # type: ignore[no-untyped-def,override]  # passes everything on
-        self.calls += 1
-        return super().submit(*args, **kwargs)
-
-
-class Clock:
-    time = 1000.0
-
-    def __call__(self) -> float:
-        return self.time
-
-
-@pytest.fixture
-def executor() -> Iterator[Counting]:
-    with Counting(4) as executor:
-        yield executor
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return Database(str(tmp_path / "accounts.sqlite"))
 
 
 def make(config: Config, database: Database, executor: Counting, clock: Clock) -> Accounts:
@@ -213,6 +179,11 @@ async def test_role_mail_always_has_a_mailbox(database: Database, executor: Coun
     await accounts.refresh(empty.model_copy(update={"postmaster": "ghost"}))
     assert accounts.directory.postmaster == "zoe@example.test"
     assert "ghost@example.test" in accounts.merged.conflicts[0]
+    await accounts.refresh(empty.model_copy(update={"postmaster": "The.Boss@Elsewhere.test"}))
+    assert (
+        accounts.directory.postmaster == "The.Boss@elsewhere.test"
+    )  # other people's local parts keep their case
+    assert accounts.merged.conflicts == ()
 
 
 async def test_the_first_account_is_made_once(database: Database, executor: Counting, clock: Clock) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import re
 import subprocess
@@ -12,14 +11,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from mailserver import __version__
 from mailserver.accounts.accounts import Accounts
 from mailserver.accounts.database import Database
-from mailserver.cli import main
 from mailserver.cli.failure import explained
 from mailserver.cli.output import escaped
 from mailserver.config.load import load
@@ -41,38 +39,14 @@ action = "relay"
 """
 
 
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 ROOT = Path(__file__).parents[2]
-Run = Callable[..., Done]
+Run = Callable[..., Any]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "config.toml").write_text(CONFIG)
     return tmp_path
-
-
-@pytest.fixture
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """The console entry with these arguments, in this process: starting one for each call would take most of
-    the time."""
-    monkeypatch.chdir(folder)
-    monkeypatch.delenv("MAILSERVER_CONFIG", raising=False)
-
-    def command(*arguments: str, stdin: str = "") -> Done:
-        monkeypatch.setattr(sys, "argv", ["mailserver", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capfd.readouterr()
-        return Done(int(end.value.code or 0), out, err)
-
-    return command
 
 
 async def _smtp_greeting(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -260,6 +234,16 @@ def test_explain_needs_no_server(run: Run) -> None:
     assert answer["rule"] == "config.toml:6 [[relay]] 10.0.0.0/8"
 
 
+def test_the_postmaster_may_be_elsewhere(run: Run, folder: Path) -> None:
+    """RFC 5321 4.5.1: the mail is accepted; who reads it is the administrator's choice, and is told what it means."""
+    (folder / "config.toml").write_text('postmaster = "boss@remote.test"\n' + CONFIG)
+    told = json.loads(run("explain", "--from", "", "--to", "abuse@example.test", "--json").stdout)
+    assert [leaf["address"] for leaf in told["leaves"]] == ["boss@remote.test"]
+    checked = run("check")
+    assert checked.returncode == 0
+    assert "config.toml:1: postmaster: not in a domain of ours" in checked.stderr
+
+
 def test_health_looks_at_every_listener(run: Run, running: Running) -> None:
     good, bad = running.ports
     smtp = {"service": "smtp", "host": "127.0.0.1", "port": good, "tls": False, "begins_with": "nothing"}
@@ -324,6 +308,12 @@ def test_the_queue_on_disk_is_shown_and_not_touched(run: Run, folder: Path) -> N
 def test_small_tools(run: Run, folder: Path) -> None:
     assert run("maildirmake", "Mail dir").returncode == 0
     assert sorted(p.name for p in (folder / "Mail dir").iterdir()) == ["cur", "new", "tmp"]
+    assert run("maildirmake", "Mail dir").returncode == 0  # it is one already
+    refused = run("maildirmake", "config.toml")
+    assert (refused.returncode, refused.stderr) == (
+        1, "mailserver: cannot make a Maildir in config.toml: config.toml is a file, not a folder\n"
+    )  # fmt: skip
+    assert run("maildirmake", "").returncode == 2
     hashed = run("user", "hash", "--password-stdin", stdin="secret\n").stdout.strip()
     assert hashed.startswith("$argon2id$")
     done = run("user", "add", "eve@example.test", "--hashed", "--password-stdin", stdin=hashed + "\n")
@@ -389,6 +379,34 @@ def test_what_is_not_utf8_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         b"\xff".decode("utf-8", "surrogateescape").encode()  # as an argument or a line of input comes
     assert explained(caught.value) == 2
     assert capsys.readouterr().err == "mailserver: what you gave is not UTF-8 text\n"
+
+
+def test_an_alias_must_lead_to_somebody(run: Run) -> None:
+    run("domain", "add", "second.test")
+    run("user", "add", "bob@second.test", "--password-stdin", stdin="x\n")
+    refused = run("alias", "set", "team@second.test", "bob", "bobb", "x@remote.test")
+    assert refused.returncode == 1
+    assert "nobody has the address bobb@second.test" in refused.stderr
+    assert "mailserver user add bobb@second.test" in refused.stderr
+    assert run("alias", "list", "second.test").stdout == "(none)\n"
+    assert (
+        run("alias", "set", "bob@second.test", "bob", "x@remote.test").returncode == 0
+    )  # a copy, and her own
+    assert run("alias", "set", "self@second.test", "self").returncode == 1
+    assert run("alias", "set", "role@second.test", "postmaster", "info@example.test").returncode == 0
+
+
+def test_an_alias_must_not_lead_back_to_itself(run: Run) -> None:
+    run("domain", "add", "second.test")
+    assert run("alias", "set", "a@second.test", "alice@example.test").returncode == 0
+    assert run("alias", "set", "b@second.test", "a", "x@remote.test").returncode == 0
+    assert run("alias", "set", "start@second.test", "b").returncode == 0
+    refused = run("alias", "set", "a@second.test", "start")
+    assert refused.returncode == 1
+    loop = "a@second.test → start@second.test → b@second.test → a@second.test"
+    assert refused.stderr == f"mailserver: a loop: {loop}: let one of them end at a mailbox\n"
+    (row,) = [a for a in json.loads(run("alias", "list", "--json").stdout) if a["address"] == "a@second.test"]
+    assert row["targets"] == ["alice@example.test"]
 
 
 def test_an_alias_is_no_program(run: Run) -> None:

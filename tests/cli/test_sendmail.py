@@ -3,6 +3,7 @@ SMTP."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from aiosmtpd.controller import Controller
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,13 +28,50 @@ from mailserver.cli.sendmail_message import addresses, completed, read, recipien
         (["-oi", "-fme@x.test", "a@b.test"], Options(["a@b.test"], dot_ends=False, sender="me@x.test")),
         (["-f", "<>", "--", "-odd@b.test"], Options(["-odd@b.test"], sender="<>")),
         (["-f", "", "a"], Options(["a"], sender="")),
-        (["-oem", "-odb", "-bm", "-q15m", "-F", "Full Name", "a"], Options(["a"], name="Full Name")),
-        (["a", "-B8BITMIME", "-N", "never", "-Cx.toml"], Options(["a"], config="x.toml")),
+        (["-oem", "-odb", "-bm", "-F", "Full Name", "a"], Options(["a"], name="Full Name")),
+        (
+            ["-FCronDaemon", "-i", "-B8BITMIME", "-oem", "root"],
+            Options(["root"], dot_ends=False, name="CronDaemon"),
+        ),
+        (
+            ["-em", "-v", "-U", "-h", "3", "-O", "DeliveryMode=b", "-o", "i", "a"],
+            Options(["a"], dot_ends=False),
+        ),
+        (
+            ["a", "-N", "never", "-Rhdrs", "-V", "q+1", "-Cx.toml"],
+            Options(["a"], config="x.toml", notify="NEVER", ret="HDRS", envelope_id="q+1"),
+        ),
+        (["-bs"], Options(mode="s")),
+        (["-bp"], Options(mode="p")),
+        (["-q15m"], Options(mode="q")),
+        (["-bi"], Options(mode="i")),
+        (["-I"], Options(mode="i")),
         (["a", "--config", "x.toml"], Options(["a"], config="x.toml")),
     ],
 )
 def test_options_as_programs_write_them(line: list[str], expected: Options) -> None:
     assert parse(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (["alice@x.test\nmallory@x.test"], "line break or another control character in the recipient"),
+        (["-f", "a@x.test\nRCPT TO:<b@x.test>", "c"], "-f: a line break"),
+        (["-F", "Name\nBcc: b@x.test", "c"], "-F: a line break"),
+        (["-bd"], "-bd is not offered here"),
+        (["-N", "sometimes", "c"], "success,failure,delay"),
+        (["-R", "half", "c"], "full or hdrs"),
+        (["-f"], "-f needs a value"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    line: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as caught:
+        parse(line)
+    assert caught.value.exit_code == 2
+    assert complaint in capsys.readouterr().err
 
 
 def test_recipients_are_taken_from_the_header_and_bcc_goes() -> None:
@@ -139,7 +178,6 @@ def test_who_is_refused_is_named(sink: Sink, tmp_path: Path) -> None:
     assert send(tmp_path, "nobody@x.test", stdin=b"text").returncode == 1
     assert len(sink.envelopes) == 1
     assert send(tmp_path, stdin=b"text").returncode == 2
-    assert send(tmp_path, "-bs", stdin=b"").returncode == 2
 
 
 def test_no_server_is_said(tmp_path: Path) -> None:
@@ -147,3 +185,27 @@ def test_no_server_is_said(tmp_path: Path) -> None:
     done = send(tmp_path, "a@x.test", stdin=b"text")
     assert done.returncode == 1
     assert b"nothing was sent: 127.0.0.1:9" in done.stderr
+
+
+def test_the_real_server_takes_it_with_reports_as_wished(server: Any) -> None:
+    """The corner programs use: -bs as pine does, -N and -R as mutt does, -bp and -q as cron jobs do."""
+    config = server.config_file.read_text().replace(
+        'listen = ["127.0.0.1:0"]', f'listen = ["127.0.0.1:{server.ports["smtp"]}"]', 1
+    )
+    server.config_file.write_text(config)  # the port that the kernel chose, where sendmail looks for it
+    typed = (
+        b"EHLO me.test\nMAIL FROM:<>\nRCPT TO:<bob@example.test>\nDATA\nSubject: typed\n\n..dot\n.\nQUIT\n"
+    )
+    talk = send(server.folder, "-bs", stdin=typed)
+    assert (talk.returncode, talk.stderr) == (0, b"")
+    assert re.search(rb"\A220 .*\r\n250 2\.0\.0 .* queued as \w+\r\n221 ", talk.stdout, re.DOTALL)
+    assert server.pop3("bob@example.test", "builder").retr(1)[1][-1] == b".dot"
+    wanted = send(
+        server.folder, "-N", "success", "-R", "hdrs", "-V", "id=7", "-f", "alice", "bob", stdin=b"x\n"
+    )
+    assert (wanted.returncode, wanted.stderr) == (0, b"")
+    (report,) = (server.maildir("alice") / "new").iterdir()
+    assert "Original-Envelope-Id: id=7" in report.read_text()
+    assert send(server.folder, "-bp", stdin=b"").stdout == b"(none)\n"
+    assert send(server.folder, "-q", stdin=b"").stdout == b"0 messages tried now\n"
+    assert send(server.folder, "-bi", stdin=b"").returncode == 0

@@ -1,4 +1,4 @@
-"""[tls], [guard], [proxy], [confine]: what makes no sense is said with its line."""
+"""[guard], [proxy], [confine]: what makes no sense is said with its line."""
 
 from pathlib import Path
 
@@ -24,13 +24,6 @@ def test_paths_start_from_the_file():
     (pair,) = config.tls.certificates
     assert (pair.certificate, pair.key) == (Path("/etc/ms/a.pem"), Path("/etc/ms/a.pem"))
     assert (config.confine.read, config.confine.write) == ((Path("/opt/x"),), (Path("/etc/ms/w"),))
-
-
-def test_unreadable_certificates_are_named():
-    text = '[[tls.certificates]]\ncertificate = "a.pem"\n'
-    (fault,) = faults(text, unreadable=lambda path: "no such file" if path.name == "a.pem" else None)
-    assert fault.startswith("c.toml:3: ")
-    assert "a.pem: no such file" in fault
 
 
 @pytest.mark.parametrize(

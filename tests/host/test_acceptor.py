@@ -9,6 +9,7 @@ import ssl
 
 import pytest
 import uvloop
+from tls_rooms import trusting_client
 from trustme import CA
 
 from mailserver.config import schema
@@ -169,7 +170,7 @@ def test_tls_in_the_same_segment_as_the_header(runner, tmp_path):
 
     def client(port):
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        secret = tls.client_context().wrap_bio(incoming, outgoing, server_hostname="mail.example.test")
+        secret = trusting_client().wrap_bio(incoming, outgoing, server_hostname="mail.example.test")
         with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
             first = LINE
             while True:

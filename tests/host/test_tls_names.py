@@ -10,7 +10,7 @@ import pytest
 import trustme
 import uvloop
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from tls_rooms import handshake, names, shown
+from tls_rooms import handshake, names, shown, trusting_client
 
 from mailserver.config import schema
 from mailserver.host import tls
@@ -64,14 +64,14 @@ def test_a_client_is_shown_the_certificate_for_the_name_it_asks_for(
     tmp_path, settings, asked, first_name, version
 ):
     context = tls.server_context(settings, str(tmp_path), "a.test")
-    client = tls.client_context()
+    client = trusting_client()
     client.maximum_version = version
     assert names(shown(context, client, asked))[0] == first_name
 
 
 def test_another_kind_of_key_leaves_nothing_behind(tmp_path, shelf):
     settings = schema.Tls(certificate=shelf("a.pem", "a.test", key_type=trustme.KeyType.RSA))
-    context, client = tls.server_context(settings, str(tmp_path), "a.test"), tls.client_context()
+    context, client = tls.server_context(settings, str(tmp_path), "a.test"), trusting_client()
     assert isinstance(shown(context, client).public_key(), rsa.RSAPublicKey)
     shelf("a.pem", "a.test", key_type=trustme.KeyType.ECDSA)
     assert context.refresh(settings, str(tmp_path))
@@ -91,13 +91,13 @@ def test_one_broken_file_changes_none_of_them(tmp_path, shelf, settings):
     (tmp_path / "d.pem").write_text("half a renewal")
     with pytest.raises(tls.TlsError, match=r"d\.pem"):
         context.refresh(settings, str(tmp_path))
-    assert names(shown(context, tls.client_context(), None)) == ["a.test"]
+    assert names(shown(context, trusting_client(), None)) == ["a.test"]
     (tmp_path / "d.pem").unlink()
     with pytest.raises(tls.TlsError, match=r"d\.pem.*No such file"):
         context.refresh(settings, str(tmp_path))
     shelf("d.pem", "d.test")
     assert context.refresh(settings, str(tmp_path))
-    assert names(shown(context, tls.client_context(), None)) == ["new.test"]
+    assert names(shown(context, trusting_client(), None)) == ["new.test"]
     assert not context.refresh(settings, str(tmp_path))
 
 
@@ -106,7 +106,7 @@ def test_what_old_protocols_and_weak_ciphers_get(tmp_path, settings):
     offered = {cipher["name"] for cipher in context.get_ciphers()}
     assert all(name.startswith(("TLS_", "ECDHE-")) for name in offered)  # forward secrecy
     assert not any("RC4" in name or "3DES" in name or name.endswith("-SHA") for name in offered)
-    client = tls.client_context()
+    client = trusting_client()
     client.set_ciphers("AES128-SHA:AES256-GCM-SHA384")
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError):
@@ -118,7 +118,7 @@ def test_client_certificates_of_our_authority_name_their_addresses(tmp_path, set
     ours.cert_pem.write_to_path(tmp_path / "clients.pem")
     asking = settings.model_copy(update={"client_ca": tmp_path / "clients.pem"})
     context = tls.server_context(asking, str(tmp_path), "a.test", asks=True)
-    plain, known, unknown = (tls.client_context() for _ in range(3))
+    plain, known, unknown = (trusting_client() for _ in range(3))
     ours.issue_cert("alice@example.test").configure_cert(known)
     strange.issue_cert("alice@example.test").configure_cert(unknown)
     for name in ("a.test", "b.test", None):
@@ -132,7 +132,7 @@ def test_listeners_for_servers_never_ask(tmp_path, settings):
     authority, strange = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "clients.pem")
     asking = settings.model_copy(update={"client_ca": tmp_path / "clients.pem"})
-    context, peer = tls.server_context(asking, str(tmp_path), "a.test"), tls.client_context()
+    context, peer = tls.server_context(asking, str(tmp_path), "a.test"), trusting_client()
     strange.issue_cert("mx.example.test").configure_cert(peer)
     assert tls.certified_addresses(handshake(context, peer)[1]) == ()
 
@@ -140,7 +140,7 @@ def test_listeners_for_servers_never_ask(tmp_path, settings):
 def test_channel_binding_is_of_the_certificate_that_was_shown(tmp_path, settings):
     context = tls.server_context(settings, str(tmp_path), "a.test")
     for name in ("a.test", "b.test"):
-        client, server = handshake(context, tls.client_context(), name)
+        client, server = handshake(context, trusting_client(), name)
         assert tls.end_point(server) == hashlib.sha256(client.getpeercert(binary_form=True)).digest()
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import trustme
-from tls_rooms import names, shown
+from tls_rooms import names, shown, trusting_client
 
 from mailserver.config import schema
 from mailserver.events import Notice, Problem, Warned
@@ -44,9 +44,9 @@ def test_a_renewal_is_taken_within_the_interval(room):
     assert heard == []
     issue("two.test")
     check(1)
-    assert names(shown(context, tls.client_context())) == ["one.test"]
+    assert names(shown(context, trusting_client())) == ["one.test"]
     check()
-    assert names(shown(context, tls.client_context())) == ["two.test"]
+    assert names(shown(context, trusting_client())) == ["two.test"]
     (event,) = heard
     assert isinstance(event, Notice)
     assert "two.test until 20" in event.text
@@ -62,7 +62,7 @@ def test_a_fault_is_said_when_it_lasts_and_once(room):
     (event,) = heard
     assert isinstance(event, Problem)
     assert "pair.pem" in event.text
-    assert names(shown(context, tls.client_context())) == ["one.test"]
+    assert names(shown(context, trusting_client())) == ["one.test"]
     issue("two.test")
     check()
     assert isinstance(heard[-1], Notice)
@@ -85,4 +85,4 @@ def test_a_clock_set_back_does_not_stop_it(room):
     check()
     issue("two.test")
     check(-100_000)
-    assert names(shown(context, tls.client_context())) == ["two.test"]
+    assert names(shown(context, trusting_client())) == ["two.test"]

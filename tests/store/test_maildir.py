@@ -15,6 +15,13 @@ from mailserver.store import maildir
 from mailserver.store.content import Content
 from mailserver.store.maildir import NameSource
 
+
+def scan(path: str) -> list[maildir.Entry]:
+    """Every message in delivery order."""
+    files = maildir.arrange(path, *maildir.listing(path), {})
+    return [files.entry(index) for index in range(len(files.names))]
+
+
 UID = re.compile(r"[\x21-\x7e]{1,70}\Z")  # RFC 1939 7
 
 
@@ -56,7 +63,7 @@ def test_foreign_files_are_ordered_measured_and_named(tmp_path: Path) -> None:
     os.utime(tmp_path / "cur/no-time:2,", (0, 1600000000))
     (tmp_path / "new" / "folder").mkdir()
     (tmp_path / "new" / "link").symlink_to("/etc/passwd")
-    found = maildir.scan(str(tmp_path))
+    found = scan(str(tmp_path))
     assert [(entry.uid, entry.size, entry.new) for entry in found] == [
         ("1400000000.x", 5, False),
         (ours.partition(",")[0], 6, True),
@@ -76,7 +83,7 @@ def test_one_message_for_one_base_name_and_one_uid_for_one_message(tmp_path: Pat
     ]  # fmt: skip
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    found = maildir.scan(str(tmp_path))
+    found = scan(str(tmp_path))
     assert [entry.name for entry in found] == sorted(["1.a:2,", *(name[4:] for name in names[3:])])
     assert len({entry.uid for entry in found}) == 6
     assert all(UID.match(entry.uid) for entry in found)
@@ -99,7 +106,7 @@ def test_any_names_can_be_scanned(new: set[bytes], cur: set[bytes]) -> None:
         for folder, names in (("new", new), ("cur", cur)):
             for name in names - {b".", b".."}:
                 Path(os.fsdecode(os.fsencode(f"{where}/{folder}/") + name)).write_bytes(b"\n")
-        found = maildir.scan(where)
+        found = scan(where)
         bases = {name.partition(b":")[0] for name in new | cur if not name.startswith(b".")}
         assert {os.fsencode(maildir.base_name(entry.name)) for entry in found} == bases
         assert len(found) == len(bases) == len({entry.uid for entry in found})
@@ -107,7 +114,7 @@ def test_any_names_can_be_scanned(new: set[bytes], cur: set[bytes]) -> None:
             assert UID.match(entry.uid)
             path = f"{where}/{'new' if entry.new else 'cur'}/{entry.name}"
             assert Content(path, 0, 1).read() == b"\n"
-        assert found == maildir.scan(where)
+        assert found == scan(where)
 
 
 @given(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n"]), max_size=30).map(b"".join))
