@@ -25,7 +25,7 @@ from mailserver.message.envelope import Deferred, Delivered, Failed
 
 REFUSED = Failed("550 5.1.1 no such user", "5.1.1", "mx.remote.test")
 BUSY = Deferred("450 4.2.1 mailbox busy", "4.2.1", "mx.remote.test")
-DEAD = Deferred("connection refused", "4.4.1")
+DEAD = Deferred("connection refused", "4.4.1", unreachable=True)
 DAY = 86400.0
 
 
@@ -331,6 +331,18 @@ async def test_a_dead_destination_costs_one_attempt_for_all_its_messages(tmp_pat
             await house.pass_time(1000)
         await house.saw(Removed, 20)
         house.balance()
+
+
+@pytest.mark.parametrize("status", ["4.4.2", "4.3.2"])
+async def test_what_a_host_says_of_one_recipient_holds_up_no_other(tmp_path, status):
+    async with House(tmp_path, concurrency_per_destination=1) as house:
+        later = Deferred(f"451 {status} try this one later", status, "mx.remote.test")
+        fine = Delivered("250 ok", "mx.remote.test")
+        house.world = lambda a: {r.id: later if r.address[0] == "x" else fine for r in a.recipients}
+        await house.send("x@remote.test")
+        await house.send("y@remote.test")
+        (done,) = await house.saw(DeliveredTo)
+        assert (done.recipient, len(house.attempts)) == ("y@remote.test", 2)
 
 
 # ---- start, stop, an administrator's hand ---------------------------------------------------------
