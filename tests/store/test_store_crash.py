@@ -63,7 +63,7 @@ class Ledger:
         seen = {loaded.envelope.id for loaded in spool.load(read_only=True)}
         loaded = {loaded.envelope.id: loaded for loaded in spool.load()}
         assert seen == set(loaded)
-        assert spool.scrub() == []
+        assert list(spool.scrub()) == []
         assert events == []
         assert self.said["R"] - self.said["D"] <= set(loaded)
         for key, item in loaded.items():
