@@ -24,11 +24,13 @@ from recording_disk import FLUSH, SAID, WRITE, Record, records
 PROJECT = WORKER.parents[2]
 SECTOR = 4096  # what a disk writes whole
 NEIGHBOUR = """
-import os, sys
+import ctypes, os, sys
 file = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
+libc = ctypes.CDLL(None)
 while True:
     os.pwrite(file, b"x", 0)
     os.fsync(file)
+    libc.syncfs(file)  # btrfs commits its transaction only then
 """
 FILE_SYSTEMS = {
     "ext4": (64 << 20, "mkfs.ext4 -q -E nodiscard,lazy_itable_init=0,lazy_journal_init=0"),
@@ -110,7 +112,7 @@ def cuts(log: Path, image: Path, count: int, chance: random.Random) -> Iterator[
                     write(disk.fileno(), cached)
                     cached = []
             done = moment
-            shutil.copyfile(base, image)
+            run("cp", "--sparse=auto", base, image)
             lucky = chance.choice((0.0, 0.5, 0.9, 1.0))
             with image.open("r+b") as left:
                 write(left.fileno(), [r for r in sectors(cached) if chance.random() < lucky])
