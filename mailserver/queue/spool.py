@@ -39,6 +39,7 @@ from zlib import crc32
 from mailserver.events import Emit, Problem, Quarantined
 from mailserver.message.envelope import Envelope
 from mailserver.queue import spool_format as form
+from mailserver.queue.read_ahead import read_ahead
 from mailserver.queue.spool_format import SpoolDamaged
 from mailserver.store import durable
 from mailserver.store.content import Content
@@ -150,7 +151,9 @@ class Spool:
                 durable.discard(path)
         names, states = self._list()
         self._unchecked = []
-        for name in names:
+        start = len(self._messages) + 1
+        for path in read_ahead([self.path(name) for name in names], WHOLE):
+            name = path[start:]
             try:
                 loaded = self._load_one(name, name in states, read_only)
             except FileNotFoundError:  # settled meanwhile (read_only beside a running server)
