@@ -56,7 +56,9 @@ def queue(server: Any) -> dict[str, str]:
 def reports(server: Any, count: int) -> list[bytes]:
     box = server.pop3()
     assert box.stat()[0] == count
-    return [b"\n".join(box.retr(n + 1)[1]) for n in range(count)]
+    told = [b"\n".join(box.retr(n + 1)[1]) for n in range(count)]
+    box.quit()
+    return told
 
 
 async def until(condition: Callable[[], Any]) -> None:
