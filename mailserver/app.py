@@ -228,7 +228,7 @@ class App:
 
     async def _scrub(self) -> None:
         """Large spool files are verified once, beside the work."""
-        await asyncio.get_running_loop().run_in_executor(self.blocking, self.spool.scrub)
+        await self.queue.scrub()
 
     def _bug(self, component: str) -> Callable[[BaseException], None]:
         return lambda error: self.emit(events.problem(component, error))

@@ -168,10 +168,16 @@ class Queue(Section):
         default=14_400.0, description="Age at which the sender is told of the delay; 0 = never."
     )
     concurrency: int = Field(
-        default=100, ge=1, description="Deliveries under way at once, all destinations together."
+        default=100,
+        ge=1,
+        description="Deliveries under way at once, all destinations together. One that takes longer than 10 s "
+        "no longer counts; four times as many may hang so.",
     )
     concurrency_per_destination: int = Field(
-        default=20, ge=1, description="Deliveries under way at once to one destination."
+        default=20,
+        ge=1,
+        description="Most deliveries under way at once to one destination. It begins with 5; each that "
+        "is answered allows one more, each that hangs one less.",
     )
     recipients_per_transaction: int = Field(default=100, ge=1, description="RCPTs sent in one transaction.")
     keep_connection: Duration = Field(

@@ -131,20 +131,33 @@ def _human_part(
         lines.append(f"<{_text(recipient.address)}>")
         if recipient.alias:
             lines.append(f"    (your message was addressed to <{_text(recipient.alias)}>)")
-        by = f"{_text(outcome.remote)} said: " if outcome.remote else ""
+        by = _speaker(outcome)
         word = f"{_action(recipient, kind)}; " if kind == "success" else ""
         lines += [_folded(f"    {word}{by}{_text(outcome.reply, _DIAGNOSTIC_MAX)}", "    "), ""]
     if len(recipients) > _LISTED_MAX:
         lines += [f"... and {len(recipients) - _LISTED_MAX} more, see the attached report.", ""]
     sent = formatdate(envelope.accepted, localtime=True)
-    hours = (now - envelope.accepted) / 3600
-    lines.append(f"We took your message on {sent}, {hours:.1f} hours ago, as {envelope.id}.")
+    lines.append(f"We took your message on {sent}, {_ago(now - envelope.accepted)}, as {envelope.id}.")
     text = ("\n".join(lines) + "\n").encode()
     if text.isascii():
         return b"Content-Type: text/plain; charset=us-ascii\n\n" + text
     return b"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n" + _qp(
         text
     )
+
+
+def _speaker(outcome: Outcome) -> str:
+    """Who said it: the remote host, or we about the remote host, or we."""
+    if not outcome.remote:
+        return ""
+    return f"{_text(outcome.remote)}{' said' if _SMTP_REPLY.match(outcome.reply) else ''}: "
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if (count := int(seconds // length)) > 0:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
 
 
 # ---- for programs (RFC 3464 2) --------------------------------------------------------------------
@@ -174,10 +187,11 @@ def _status_part(
         fields.append(_field("Final-Recipient", _typed(recipient.address, "rfc822")))
         fields.append(_field("Action", _action(recipient, kind)))
         fields.append(_field("Status", _status(outcome, kind)))
-        if outcome.remote:
+        reply = _ascii(outcome.reply, _DIAGNOSTIC_MAX)
+        smtp = outcome.remote and _SMTP_REPLY.match(reply)
+        if smtp:  # RFC 3464 2.3.5: the MTA that reported the status; a host that never answered reported none
             fields.append(_field("Remote-MTA", f"dns; {_mta(_ascii(outcome.remote))}"))
-        if reply := _ascii(outcome.reply, _DIAGNOSTIC_MAX):
-            smtp = outcome.remote and _SMTP_REPLY.match(reply)
+        if reply:
             fields.append(_field("Diagnostic-Code", f"{'smtp' if smtp else 'x-mailserver'}; {reply}"))
         if not (kind == "success" and isinstance(recipient.route, Local)):
             fields.append(_field("Last-Attempt-Date", formatdate(now, localtime=True)))

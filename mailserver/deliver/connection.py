@@ -192,7 +192,7 @@ class Connection(SMTPProtocol):
         if self._loop.time() < self._deadline:
             self._start_watchdog()
         else:
-            self._break(ConnectionEnded("timed out"))
+            self._break(ConnectionEnded("timed out", silent=True))
 
 
 async def connect(

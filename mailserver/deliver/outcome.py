@@ -44,12 +44,13 @@ class HostTrouble(Exception):  # noqa: N818 - it is no error of ours: the next h
 
 
 class ConnectionEnded(Exception):  # noqa: N818 - same
-    """The peer hung up, was silent too long, or talks nonsense. ``why`` is our description."""
+    """The peer hung up, was silent too long (``silent``), or talks nonsense. ``why`` is our description."""
 
-    def __init__(self, why: str, status: str = "4.4.2") -> None:
+    def __init__(self, why: str, status: str = "4.4.2", *, silent: bool = False) -> None:
         super().__init__(why)
         self.why = why
         self.status = status
+        self.silent = silent
 
 
 def clean(text: str) -> str:
@@ -57,6 +58,14 @@ def clean(text: str) -> str:
     if len(text) <= REPLY_MAX and text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " for c in text[:REPLY_MAX]).rstrip()
+
+
+def one_line(reply: Reply) -> str:
+    """Code and text as logs and Diagnostic-Code have it (RFC 3464 2.3.6). RFC 2034 wants the enhanced code on
+    every line of a reply: it is kept once."""
+    code = enhanced(reply)
+    text = reply.text.replace(f"\n{code} ", " ") if code else reply.text
+    return clean(f"{reply.code} {text}")
 
 
 def enhanced(reply: Reply) -> str | None:
@@ -76,7 +85,7 @@ def status_of(reply: Reply) -> str:
 
 def of_reply(reply: Reply, remote: str, *, dsn: bool = False) -> Outcome:
     """What the last reply about a recipient means: 2xx delivered, 5xx failed, everything else deferred."""
-    text = clean(f"{reply.code} {reply.text}")
+    text = one_line(reply)
     kind = reply.code // 100
     if kind == 2:
         return Delivered(text, remote, dsn)
@@ -90,15 +99,17 @@ def of_reply(reply: Reply, remote: str, *, dsn: bool = False) -> Outcome:
 def of_refusal(reply: Reply, remote: str) -> Deferred | Failed:
     """As of_reply, for a command that needed another answer: 2xx is as unexpected as 3xx here."""
     if reply.code < 400:
-        return Deferred(clean(f"unexpected reply: {reply.code} {reply.text}"), "4.5.0", remote)
+        return Deferred(clean(f"unexpected reply: {one_line(reply)}"), "4.5.0", remote)
     refusal = of_reply(reply, remote)
     assert not isinstance(refusal, Delivered)
     return refusal
 
 
 def is_full(reply: Reply, *, accepted_before: bool) -> bool:
-    """Whether the reply to a RCPT says "too many recipients" (RFC 5321 4.5.3.1.10; 552 stands for 452 then): the
-    rest goes into a transaction of its own."""
+    """Whether the reply to a RCPT says "too many recipients": the rest goes into a transaction of its own.
+
+    552 stands for 452 then (RFC 5321 4.5.3.1.10).
+    """
     if reply.code not in {452, 552} or not accepted_before:
         return False
     code = enhanced(reply)  # 552 5.2.2 is one full mailbox, 452 4.3.1 a full disk
@@ -112,15 +123,19 @@ def of_host_reply(reply: Reply, remote: str) -> Deferred:
         status = _DERIVED.get(reply.code, "{}.3.2").format(4) if reply.code < 500 else "4.3.2"
     else:
         status = f"4{code[1:]}"
-    return Deferred(clean(f"{reply.code} {reply.text}"), status, remote)
+    return Deferred(one_line(reply), status, remote, unreachable=True)
 
 
 def of_end(end: ConnectionEnded, remote: str, phase: Phase) -> Deferred:
-    """A conversation that broke off. After the final dot the peer may have the message: that is said."""
+    """A conversation that broke off. After the final dot the peer may have the message: that is said.
+
+    A peer that hangs up amid a transaction may dislike this message; one that is silent for minutes is ill.
+    """
     text = f"{end.why} {_WHILE[phase]}"
     if phase == "dot":
         text += "; it may have been accepted and arrive twice"
-    return Deferred(clean(text), end.status, remote)
+    unreachable = end.silent or phase in {"greeting", "hello", "tls"}
+    return Deferred(clean(text), end.status, remote, unreachable)
 
 
 def of_error(error: OSError, remote: str, phase: Phase) -> Deferred:
@@ -128,12 +143,13 @@ def of_error(error: OSError, remote: str, phase: Phase) -> Deferred:
     if isinstance(error, ssl.SSLError):
         # ``reason`` is missing when Python, not OpenSSL, raised it
         reason = (getattr(error, "reason", None) or error.strerror or "").lower().replace("_", " ")
-        return Deferred(clean(f"TLS with {remote} failed: {reason}"), "4.7.5", remote)
+        return Deferred(clean(f"TLS with {remote} failed: {reason}"), "4.7.5", remote, unreachable=True)
+    status = "4.4.1" if phase == "connect" else "4.4.2"
     if isinstance(error, TimeoutError):
-        return Deferred(f"timed out {_WHILE[phase]}", "4.4.1" if phase == "connect" else "4.4.2", remote)
+        return Deferred(f"timed out {_WHILE[phase]}", status, remote, unreachable=True)
     name = errno.errorcode.get(error.errno or 0, "")
     why = _WORDS.get(name) or error.strerror or type(error).__name__
-    return Deferred(clean(f"{why} {_WHILE[phase]}"), "4.4.1" if phase == "connect" else "4.4.2", remote)
+    return Deferred(clean(f"{why} {_WHILE[phase]}"), status, remote, unreachable=True)
 
 
 _WORDS = {
@@ -160,7 +176,7 @@ _WHILE: dict[Phase, str] = {
 # ---- DNS and routes
 def dns_unavailable(domain: str) -> Deferred:
     """Nothing is known about the domain at the moment."""
-    return Deferred(f"name service not available for {domain}", "4.4.3")
+    return Deferred(f"name service not available for {domain}", "4.4.3", unreachable=True)
 
 
 def no_such_domain(domain: str) -> Failed:
@@ -185,20 +201,21 @@ def loops_back(destination: str) -> Failed:
 
 def unknown_route_host(host: str) -> Deferred:
     """A host of [routes] that has no address: the administrator's slip must not bounce mail."""
-    return Deferred(f"host {host} of the route has no address", "4.4.4")
+    return Deferred(f"host {host} of the route has no address", "4.4.4", unreachable=True)
 
 
 def bad_destination(text: str) -> Outcome:
     """Neither domain nor route: a bad literal is the sender's fault, a bad route the administrator's."""
     if text.startswith("["):
         return Failed(clean(f"{text} is no address literal"), "5.1.2")
-    return Deferred(clean(f"{text} is no route"), "4.4.4")
+    return Deferred(clean(f"{text} is no route"), "4.4.4", unreachable=True)
 
 
 # ---- what the message asks and the peer does not offer
 def loops_by_name(remote: str) -> Deferred:
     """A mail exchanger that calls itself by our name: most likely us behind an address we do not know."""
-    return Deferred(f"{remote} answers with my own name: mail loops back to myself", "4.4.6", remote)
+    text = f"{remote} answers with my own name: mail loops back to myself"
+    return Deferred(text, "4.4.6", remote, unreachable=True)
 
 
 def too_large(size: int, limit: int, remote: str) -> Failed:

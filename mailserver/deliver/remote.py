@@ -95,7 +95,7 @@ class RemoteDelivery:
         if not isinstance(hosts, list):
             work.settle(hosts)
             return
-        last: Outcome = Deferred("no host could be tried", "4.4.1")
+        last: Outcome = Deferred("no host could be tried", "4.4.1", unreachable=True)
         for host in hosts:
             try:
                 while work.pending():  # again only when the peer limits what one connection may carry

@@ -76,11 +76,13 @@ class Delivered(msgspec.Struct, frozen=True, tag="delivered"):
 
 
 class Deferred(msgspec.Struct, frozen=True, tag="deferred"):
-    """Try again later. ``status`` is an enhanced code 4.x.x."""
+    """Try again later. ``status`` is an enhanced code 4.x.x. ``unreachable``: nobody at the destination came to
+    judge the message or a recipient, so others for the same destination would fare alike."""
 
     reply: str
     status: str = "4.0.0"
     remote: str = ""
+    unreachable: bool = False
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -27,7 +27,6 @@ O = TypeVar("O", bound=Outcome)  # noqa: E741 - one of the outcomes
 Pairs = list[tuple[Recipient, O]]
 
 FORGOTTEN = Deferred("internal error: no outcome", "4.3.0")
-_CONNECTION = ("4.4.", "4.3.2")  # RFC 3463: network and routing; system not accepting network messages
 
 
 @dataclass(slots=True)
@@ -92,11 +91,11 @@ def due_for_report(
 def down_reason(outcomes: Mapping[int, Outcome]) -> str:
     """Why the destination as a whole could not be reached; "" when it could, or nothing is known about it.
 
-    The sign is a connection-level status code for every recipient: the host never came to judge one of them.
+    A status code is no sign of it: 450 4.4.1 or 451 4.3.2 to one RCPT speaks of that recipient (RFC 3463).
     """
     reply = ""
     for outcome in outcomes.values():
-        if not isinstance(outcome, Deferred) or not outcome.status.startswith(_CONNECTION):
+        if not isinstance(outcome, Deferred) or not outcome.unreachable:
             return ""
         reply = outcome.reply
     return reply

@@ -30,6 +30,7 @@ from mailserver.message.body import Body
 from mailserver.message.envelope import Deferred, Envelope, Local, Outcome, Recipient, State
 from mailserver.message.ids import IdSource
 from mailserver.queue.accept import Intake
+from mailserver.queue.batch import Batch, Stage
 from mailserver.queue.judgement import (
     Judgement,
     destination_of,
@@ -37,15 +38,15 @@ from mailserver.queue.judgement import (
     due_for_report,
     judge,
     note,
-    why_untold,
 )
 from mailserver.queue.listing import QueuedMessage, describe
+from mailserver.queue.records import Records
 from mailserver.queue.report import Reports, RouteOf
-from mailserver.queue.schedule import PORTION, Batch, Schedule, Stage
+from mailserver.queue.schedule import PORTION, Schedule
 from mailserver.queue.spool import Loaded, Spool, SpoolDamaged
 from mailserver.queue.tasks import Tasks
 from mailserver.store.content import Content
-from mailserver.store.durable import Durable, Job
+from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
 
 _THREAD_FROM = 1 << 18  # octets of content that are not read in the loop's thread
@@ -79,6 +80,7 @@ class Queue:
             spool=spool, durable=durable, mailboxes=mailboxes, tasks=self._tasks, emit=emit, now=now,
             count=self._count, spooled=self._spooled, report_success=self._reports.success,
         )  # fmt: skip
+        self._records = Records(spool, durable, emit, now)
         self._messages: dict[str, Envelope] = {}
         self._reloaded: set[str] = set()  # found at start-up and not tried since
         self._timer: asyncio.Handle | None = None
@@ -86,7 +88,8 @@ class Queue:
 
     def reconfigure(self, settings: Settings) -> None:
         """Other settings, from the next decision on."""
-        self._settings = self._schedule.settings = self._reports.settings = settings
+        self._settings = self._reports.settings = settings
+        self._schedule.reconfigure(settings)
 
     def new_id(self) -> str:
         """A queue id for the next message."""
@@ -148,13 +151,14 @@ class Queue:
         delay = _AFTER_BUG
         try:
             now = self._now()
-            if len(self._tasks) < self._settings.concurrency + PORTION:  # else many reports are under way
+            crowded = len(self._tasks) - self._schedule.in_flight > PORTION  # many reports are under way
+            if not crowded:
                 for batch in self._schedule.take(now):
                     self._begin(batch, self._messages[batch.id], now)
             wake = self._schedule.wake()
             if wake is None:
                 delay = _TIMER_MAX
-            elif len(self._tasks) >= self._settings.concurrency + PORTION:
+            elif crowded:
                 delay = _AFTER_BUG  # most tasks kick when they end, but not all
             else:
                 delay = min(max(0.0, wake - now), _TIMER_MAX)
@@ -186,7 +190,13 @@ class Queue:
             if missing := [r.address for r in recipients if r.id not in outcomes]:
                 self._emit(events.Problem("deliver", f"no outcome for {missing}", id=envelope.id))
         except (SpoolDamaged, FileNotFoundError) as damage:
-            self._give_up(batch, envelope, damage)
+            known = batch.stage is not Stage.GONE  # else an administrator, or another batch, was faster
+            if known:
+                self._leave(envelope, "quarantined")
+            self._schedule.settle(batch, (), now=self._now(), expires=0)
+            self.kick()
+            if known:
+                await self._set_aside(envelope.id, damage)
             return
         except Exception as error:
             self._tasks.bug("deliver", error, envelope.id)
@@ -201,16 +211,21 @@ class Queue:
             return self._spool.content(envelope)
         return await self._tasks.in_thread(self._spool.content, envelope)
 
-    def _give_up(self, batch: Batch, envelope: Envelope, damage: Exception) -> None:
-        """The spool file is unreadable: moved aside by the spool, out of the queue, said loudly."""
-        if batch.stage is not Stage.GONE:  # else an administrator, or another batch, was faster
-            self._leave(envelope, "quarantined")
-            if isinstance(damage, SpoolDamaged):
-                self._spool.quarantine(envelope.id, str(damage))
-            else:
-                self._emit(events.Problem("queue", f"its spool file is missing: {damage}", id=envelope.id))
-        self._schedule.settle(batch, (), now=self._now(), expires=0)
-        self.kick()
+    async def _set_aside(self, id: str, damage: Exception) -> None:
+        """The spool file is unreadable: moved aside by the spool, and said loudly."""
+        if isinstance(damage, FileNotFoundError):
+            self._emit(events.Problem("queue", f"its spool file is missing: {damage}", id=id))
+        else:
+            await self._tasks.in_thread(self._spool.quarantine, id, str(damage))
+
+    async def scrub(self) -> None:
+        """Read, in a thread, what was too large to be checked at the start; the damaged leave the queue."""
+        damaged = self._spool.scrub()
+        while found := await self._tasks.in_thread(next, damaged, None):
+            id, reason = found
+            if (envelope := self._messages.get(id)) is not None:
+                self._leave(envelope, "quarantined")
+                await self._set_aside(id, SpoolDamaged(reason))
 
     # ---- settle ------------------------------------------------------------------------------------
     async def _settle(
@@ -247,22 +262,7 @@ class Queue:
         left = [recipient.id for recipient, _ in judgement.deferred]
         expires = envelope.accepted + self._settings.max_age
         self._schedule.settle(batch, left, now=now, expires=expires, down=down)
-        self._tell(batch, envelope, judgement, told, now - envelope.accepted)
-
-    def _tell(
-        self, batch: Batch, envelope: Envelope, judgement: Judgement, told: set[int], age: float
-    ) -> None:
-        emit, name, tries = self._emit, envelope.id, batch.attempts
-        for recipient, o in judgement.delivered:
-            emit(events.DeliveredTo(name, recipient.address, o.remote, o.reply, age, tries))
-        for recipient, f in judgement.failed:
-            emit(events.FailedFor(name, recipient.address, f.reply, f.status, f.remote))
-            if recipient.id not in told:
-                emit(events.Dropped(name, recipient.address, why_untold(envelope, recipient)))
-        for recipient, d in judgement.deferred:
-            emit(events.DeferredFor(
-                name, recipient.address, d.reply, d.status, tries, batch.due, d.remote
-            ))  # fmt: skip
+        self._records.tell(batch, envelope, judgement, told)
 
     def _settled(self, how: str) -> None:
         self._count["pending"] -= 1
@@ -273,21 +273,11 @@ class Queue:
         if envelope.id not in self._messages:
             return
         if batches := self._schedule.batches(envelope.id):
-            progress = self._spool.progress(
-                envelope, attempts=max(b.attempts for b in batches), due=min(b.due for b in batches),
-                held=self._schedule.is_held(envelope.id),
-            )  # fmt: skip
-            job = Job((progress,))
+            await self._records.progress(envelope, batches, held=self._schedule.is_held(envelope.id))
         else:
             del self._messages[envelope.id]
             self._reloaded.discard(envelope.id)
-            job = Job(remove=self._spool.removal(envelope.id))
-        try:
-            await self._durable.commit(job)
-        except OSError as error:
-            self._emit(events.Problem("queue", f"progress could not be saved: {error}", id=envelope.id))
-        if not batches:
-            self._emit(events.Removed(envelope.id))
+            await self._records.remove(envelope)
 
     def _leave(self, envelope: Envelope, how: str) -> None:
         """Out of the queue as it is; what is under way comes to nothing."""
@@ -327,8 +317,7 @@ class Queue:
         found = [name for name in dict.fromkeys(ids) if name in self._messages]
         for name in found:
             self._leave(self._messages[name], "dropped")
-        paths = (path for name in found for path in self._spool.removal(name))
-        await self._durable.commit(Job(remove=tuple(paths)))
+        await asyncio.gather(*(self._durable.commit(self._spool.removal(name)) for name in found))
         for name in found:
             self._emit(events.Removed(name, "removed by an administrator"))
         return len(found)

@@ -1,20 +1,7 @@
 """When is what tried: a pure scheduler of deliveries (``now`` is an argument, nothing here does I/O).
 
-The unit is a Batch: recipients of one message with one destination, at most ``recipients_per_transaction``.
-A batch is in exactly one stage and a recipient in exactly one batch, so nobody is tried twice at once::
-
-    add ──> WAITING (heap by due time) ──due──> READY (a destination's lane) ──take──> IN_FLIGHT ──> GONE
-               ^   │ hold                          │ hold                                 │ settle
-               │   └──────────> HELD <─────────────┘                                      │
-               └──────────────────────────────────────────────────────────────────────────┘
-
-``take`` serves the lanes in turn, one batch each: a destination with 100,000 messages delays another by one.
-
-A destination that does not answer is *down* until the failed batch's next time, at most the first retry wait.
-Until then whatever is or becomes ready for it is handed out as *suspended*: not to be tried, only settled
-with the known reason, so each message keeps its own back-off, delay warning and end of life without a
-connection of its own. (Postfix does so too. Parking the whole lane would never let the messages at its end
-grow old.) After that one batch at a time probes, until one does not find the destination down.
+The unit is a Batch (queue/batch.py). What is ready stands in the lane of its destination (queue/lanes.py),
+what is under way holds a slot (queue/slots.py).
 
 Every operation costs O(log n) or, for a message, its number of batches. About 370 octets per waiting batch.
 """
@@ -22,81 +9,39 @@ Every operation costs O(log n) or, for a message, its number of batches. About 3
 from __future__ import annotations
 
 import random as random_module
-from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
 
 from mailserver.config.schema import Queue as Settings
 from mailserver.queue.backoff import backoff, next_time
+from mailserver.queue.batch import Batch, Stage
+from mailserver.queue.lanes import Lanes
+from mailserver.queue.slots import Slots
 
 PORTION = 500  # batches one take() moves at most, so that a great many due at once do not stall the caller
-DOWN_MAX = 10_000  # destinations remembered as down; the oldest are forgotten first
-
-
-class Stage(IntEnum):
-    """See the drawing above."""
-
-    WAITING = 0
-    READY = 1
-    IN_FLIGHT = 2
-    HELD = 3
-    GONE = 4
-
-
-class Batch:
-    """Recipients (ids within their envelope) of message ``id`` to try together. ``attempts`` counts this one
-    too once it is in flight; ``due`` is Unix seconds. ``suspended``: why not to try it now, "" = try it."""
-
-    __slots__ = ("attempts", "destination", "due", "held", "id", "recipients", "stage", "suspended", "ticket")
-
-    def __init__(
-        self, message: str, destination: str, recipients: tuple[int, ...], due: float, attempts: int
-    ) -> None:
-        self.id = message
-        self.destination = destination
-        self.recipients = recipients
-        self.due = due
-        self.attempts = attempts
-        self.suspended = ""
-        self.held = False  # asked for while in flight: it goes to HELD when it comes back
-        self.stage = Stage.WAITING
-        self.ticket = 0  # the one heap entry that counts; older ones are stale
-
-
-class _Down(NamedTuple):
-    until: float
-    reason: str
-
-
-class _Lane:
-    """What is ready for one destination, and how much of it is under way. Exists only while either is so."""
-
-    __slots__ = ("in_flight", "line", "name", "ready")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.ready: OrderedDict[Batch, None] = OrderedDict()  # a plain dict pops its front in O(n)
-        self.in_flight = 0
-        self.line: deque[_Lane] | None = None  # where it stands; an entry in another deque is stale
 
 
 class Schedule:
     """All batches of all queued messages. Not thread-safe: one event loop owns it."""
 
     def __init__(self, settings: Settings, *, random: Callable[[], float] = random_module.random) -> None:
-        self.settings = settings
-        self.in_flight = 0
+        self._settings = settings
         self._random = random
         self._messages: dict[str, tuple[Batch, ...]] = {}
         self._heap: list[tuple[float, int, Batch]] = []
         self._ticket = 0
         self._waiting = 0
-        self._lanes: dict[str, _Lane] = {}
-        self._turn: deque[_Lane] = deque()
-        self._down: OrderedDict[str, _Down] = OrderedDict()
-        self._sinking: deque[_Lane] = deque()  # destinations that are down: handed out as suspended
+        self._lanes = Lanes(settings)
+        self._slots = Slots()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Other settings, from the next decision on."""
+        self._settings = self._lanes.settings = settings
+
+    @property
+    def in_flight(self) -> int:
+        """How many batches are being tried."""
+        return len(self._slots)
 
     # ---- in and out --------------------------------------------------------------------------------
     def add(
@@ -127,7 +72,7 @@ class Schedule:
     def _split(
         self, message: str, recipients: Sequence[tuple[int, str]], due: float, attempts: int
     ) -> tuple[Batch, ...]:
-        most = self.settings.recipients_per_transaction
+        most = self._settings.recipients_per_transaction
         by_destination: dict[str, list[int]] = {}
         for recipient, destination in recipients:
             by_destination.setdefault(destination, []).append(recipient)
@@ -144,20 +89,17 @@ class Schedule:
         moved forward. At most PORTION batches; ``wake`` says "at once" when there is more.
         """
         self._ripen(now)
+        for hanging in self._slots.hanging(now):
+            self._lanes.hangs(hanging.destination)
         taken: list[Batch] = []
-        while self._sinking and len(taken) < PORTION:
-            lane = self._step_out(self._sinking)
-            if lane is None:
-                continue
-            if reason := self._down_reason(lane.name, now):
-                taken.append(self._depart(lane, now, reason))
-            self._line_up(lane, now)
-        while self._turn and self.in_flight < self.settings.concurrency and len(taken) < PORTION:
-            lane = self._step_out(self._turn)
-            if lane is None or lane.in_flight >= self._limit(lane.name):
-                continue  # settle() lines it up again
-            taken.append(self._depart(lane, now))
-            self._line_up(lane, now)
+        while len(taken) < PORTION and (found := self._lanes.suspended(now)) is not None:
+            batch, batch.suspended = found[0], found[1]
+            taken.append(self._depart(batch, now))
+        while len(taken) < PORTION and self._slots.free(self._settings.concurrency):
+            if (ready := self._lanes.next(now)) is None:
+                break
+            self._slots.take(ready, now)
+            taken.append(self._depart(ready, now))
         return taken
 
     def settle(
@@ -167,12 +109,18 @@ class Schedule:
 
         ``down``: why the destination as a whole could not be reached, if so. Frees the slot.
         """
-        wait = backoff(batch.attempts, self.settings.retry, self.settings.jitter, self._random)
+        wait = backoff(batch.attempts, self._settings.retry, self._settings.jitter, self._random)
         due = next_time(now, wait, expires)
         if batch.suspended:
             batch.suspended = ""
         else:
-            self._arrive(batch.destination, down, min(due, now + self.settings.retry[0]), now)
+            self._slots.give(batch)
+            if down:
+                until = min(due, now + self._settings.retry[0])
+                self._lanes.back_from_down(batch.destination, reason=down, until=until, now=now)
+            else:
+                answered = len(left) < len(batch.recipients)
+                self._lanes.back(batch.destination, answered=answered, now=now)
         if batch.stage is Stage.GONE:
             return
         if not left:
@@ -186,9 +134,15 @@ class Schedule:
 
     def wake(self) -> float | None:
         """When ``take`` will next have something: 0.0 = at once, None = not before something changes."""
-        if self._sinking or (self._turn and self.in_flight < self.settings.concurrency):
+        due = self.oldest_due()
+        if self._lanes.any_suspended:
             return 0.0
-        return self.oldest_due()
+        if not self._lanes.any_ready:
+            return due
+        if self._slots.free(self._settings.concurrency):
+            return 0.0
+        slow = self._slots.next_slow()  # that frees a slot
+        return min((time for time in (due, slow) if time is not None), default=None)
 
     # ---- an administrator's hand -------------------------------------------------------------------
     def hold(self, message: str) -> bool:
@@ -213,13 +167,11 @@ class Schedule:
     def retry(self, message: str, now: float) -> bool:
         """Try now what waits, even if the destination is down; held mail stays held. False = unknown."""
         for batch in self._messages.get(message, ()):
-            self._down.pop(batch.destination, None)
+            self._lanes.revive(batch.destination, now)
             if batch.stage is Stage.WAITING:
                 self._withdraw(batch)
                 batch.due = now
                 self._make_ready(batch, now)
-            elif batch.stage is Stage.READY:
-                self._line_up(self._lanes[batch.destination], now)
         return message in self._messages
 
     def remove(self, message: str) -> bool:
@@ -262,9 +214,7 @@ class Schedule:
                 self._heap = [entry for entry in self._heap if entry[1] == entry[2].ticket]
                 heapify(self._heap)
         elif batch.stage is Stage.READY:
-            lane = self._lanes[batch.destination]
-            del lane.ready[batch]
-            self._drop_if_idle(lane)
+            self._lanes.withdraw(batch)
 
     def _ripen(self, now: float) -> None:
         """What is due leaves the heap for its lane, at most PORTION of it."""
@@ -278,69 +228,16 @@ class Schedule:
                 moved += 1
 
     def _make_ready(self, batch: Batch, now: float) -> None:
-        if (lane := self._lanes.get(batch.destination)) is None:
-            lane = self._lanes[batch.destination] = _Lane(batch.destination)
         batch.stage = Stage.READY
-        lane.ready[batch] = None
-        self._line_up(lane, now)
+        self._lanes.enter(batch, now)
 
-    def _depart(self, lane: _Lane, now: float, suspended: str = "") -> Batch:
-        batch, _ = lane.ready.popitem(last=False)
-        batch.stage, batch.suspended = Stage.IN_FLIGHT, suspended
+    def _depart(self, batch: Batch, now: float) -> Batch:
+        batch.stage = Stage.IN_FLIGHT
         batch.attempts += 1
-        batch.due = now + backoff(batch.attempts, self.settings.retry, self.settings.jitter, self._random)
-        if not suspended:
-            lane.in_flight += 1
-            self.in_flight += 1
+        batch.due = now + backoff(batch.attempts, self._settings.retry, self._settings.jitter, self._random)
         return batch
-
-    def _arrive(self, destination: str, down: str, until: float, now: float) -> None:
-        """A slot is free again, and we know more about the destination."""
-        lane = self._lanes[destination]
-        lane.in_flight -= 1
-        self.in_flight -= 1
-        if down:
-            self._down[destination] = _Down(until, down)
-            self._down.move_to_end(destination)
-            if len(self._down) > DOWN_MAX:
-                self._down.popitem(last=False)
-        else:
-            self._down.pop(destination, None)
-        self._line_up(lane, now)
 
     def _forget(self, batch: Batch) -> None:
         batch.stage = Stage.GONE
         if all(b.stage is Stage.GONE for b in self._messages[batch.id]):
             del self._messages[batch.id]
-
-    # ---- lanes -------------------------------------------------------------------------------------
-    def _line_up(self, lane: _Lane, now: float) -> None:
-        """At the end of the line it belongs to, if it has anything to give; idle lanes are dropped."""
-        if not lane.ready:
-            self._drop_if_idle(lane)
-            return
-        line = self._sinking if self._down_reason(lane.name, now) else self._turn
-        if lane.line is line or (line is self._turn and lane.in_flight >= self._limit(lane.name)):
-            return
-        lane.line = line
-        line.append(lane)
-
-    def _step_out(self, line: deque[_Lane]) -> _Lane | None:
-        """The first in line; None = a stale entry."""
-        lane = line.popleft()
-        if lane.line is not line:
-            return None
-        lane.line = None
-        return lane if lane.ready else None
-
-    def _drop_if_idle(self, lane: _Lane) -> None:
-        if not lane.ready and not lane.in_flight and self._lanes.get(lane.name) is lane:
-            del self._lanes[lane.name]
-
-    def _down_reason(self, destination: str, now: float) -> str:
-        down = self._down.get(destination)
-        return down.reason if down and now < down.until else ""
-
-    def _limit(self, destination: str) -> int:
-        """One at a time to a destination last seen down: the probe."""
-        return 1 if destination in self._down else self.settings.concurrency_per_destination

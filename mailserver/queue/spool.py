@@ -18,7 +18,7 @@ all):
     S2 → S3   rename of a synced file over P        likewise S3 → S3
     S2 → S0   unlink M                              settled without a delay
     S3 → S4   unlink M                              settled
-    S4 → S0   unlink P
+    S4 → S0   unlink P                              never while M is there: M alone would be sent again
 
 store/durable.py makes all these moves. Removal is not synced: power loss may bring S2 or S3 back and a
 settled message is sent twice; it is never lost. An unreadable P is quarantined alone: the message is then
@@ -39,10 +39,11 @@ from zlib import crc32
 from mailserver.events import Emit, Problem, Quarantined
 from mailserver.message.envelope import Envelope
 from mailserver.queue import spool_format as form
+from mailserver.queue.read_ahead import read_ahead
 from mailserver.queue.spool_format import SpoolDamaged
 from mailserver.store import durable
 from mailserver.store.content import Content
-from mailserver.store.durable import FileSlice, NewFile
+from mailserver.store.durable import FileSlice, Job, NewFile
 
 __all__ = ["Loaded", "Spool", "SpoolDamaged", "checksum"]
 
@@ -109,10 +110,10 @@ class Spool:
         seal = form.seal(form.progress_of(envelope, attempts=attempts, due=due, held=held), 0, 0)
         return NewFile((seal,), self._unique(envelope.id), (self.path(envelope.id) + ".state",), replace=True)
 
-    def removal(self, id: str) -> tuple[str, ...]:
-        """What to unlink, in this order, when all recipients are settled."""
+    def removal(self, id: str) -> Job:
+        """What to do when all recipients are settled."""
         path = self.path(id)
-        return path, path + ".state"
+        return Job(remove=(path,), remove_then=(path + ".state",))
 
     def path(self, id: str) -> str:
         """Where the message lies."""
@@ -150,7 +151,9 @@ class Spool:
                 durable.discard(path)
         names, states = self._list()
         self._unchecked = []
-        for name in names:
+        start = len(self._messages) + 1
+        for path in read_ahead([self.path(name) for name in names], WHOLE):
+            name = path[start:]
             try:
                 loaded = self._load_one(name, name in states, read_only)
             except FileNotFoundError:  # settled meanwhile (read_only beside a running server)
@@ -171,9 +174,8 @@ class Spool:
         """A running scrub ends after the file it is at."""
         self._unchecked.clear()
 
-    def scrub(self) -> list[str]:
-        """Read the content of what was too large for load(). The ids that went to quarantine."""
-        damaged = []
+    def scrub(self) -> Iterator[tuple[str, str]]:
+        """Read the content of what was too large for load(): id and reason of what belongs into quarantine."""
         while self._unchecked:
             try:
                 id = self._unchecked.pop()
@@ -186,17 +188,14 @@ class Spool:
             except (SpoolDamaged, OSError) as error:
                 if isinstance(error, OSError) and error.errno in _OURS:
                     continue  # content() will look again before it is sent
-                self.quarantine(id, str(error))
-                damaged.append(id)
-        return damaged
+                yield id, str(error)
 
     def quarantine(self, id: str, reason: str) -> None:
-        """Move the message and its progress aside, untouched, and say so."""
-        self._set_aside(id, id, reason)
-        if os.path.lexists(self.path(id) + ".state"):
+        """Move the message and then its progress aside, untouched, and say so."""
+        if self._set_aside(id, id, reason) and os.path.lexists(self.path(id) + ".state"):
             self._set_aside(id + ".state", id, reason)
 
-    def _set_aside(self, name: str, id: str, reason: str) -> None:
+    def _set_aside(self, name: str, id: str, reason: str) -> bool:
         path, target = f"{self._messages}/{name}", f"{self.root}/quarantine/{name}"
         try:
             durable.make_directory(f"{self.root}/quarantine")
@@ -209,8 +208,9 @@ class Spool:
             self._emit(
                 Problem("spool", f"{path} is damaged ({reason}) and cannot be moved aside: {error}", id=id)
             )
-        else:
-            self._emit(Quarantined(path, target, reason, id))
+            return False
+        self._emit(Quarantined(path, target, reason, id))
+        return True
 
     def _list(self) -> tuple[list[str], set[str]]:
         """Message ids by inode, which is about their order on disk; ids that have a progress file."""

@@ -352,8 +352,12 @@ def make_directory(path: str) -> None:
 
 
 def _remove(job: Job) -> OSError | None:
+    return _unlink(job, job.remove) or _unlink(job, job.remove_then)
+
+
+def _unlink(job: Job, paths: tuple[str, ...]) -> OSError | None:
     failure: OSError | None = None
-    for path in job.remove:
+    for path in paths:
         crash_point("before-remove")
         try:
             os.unlink(path)

@@ -38,16 +38,17 @@ class NewFile:
 
 @dataclass(slots=True)
 class Job:
-    """``remove`` is unlinked after the names of ``files`` are synced; what is missing already is fine, and
-    listed in ``missing`` afterwards."""
+    """``remove`` is unlinked after the names of ``files`` are synced, ``remove_then`` only when all of ``remove``
+    is gone; what is missing already is fine, and listed in ``missing`` afterwards."""
 
     files: tuple[NewFile, ...] = ()
     remove: tuple[str, ...] = ()
+    remove_then: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
 
 class RemovalFailed(OSError):  # noqa: N818 - says what happened, like the other outcomes here
-    """The names are durable, but something in ``remove`` could not be unlinked: it may be seen again."""
+    """The names are durable, but something to be removed could not be unlinked: it may be seen again."""
 
 
 def together(jobs: Iterable[Job]) -> int:
@@ -63,6 +64,6 @@ def together(jobs: Iterable[Job]) -> int:
             break
         if removed and not all(removed.isdisjoint(file.names) for file in job.files):
             break
-        removed.update(job.remove)
+        removed.update(job.remove, job.remove_then)
         count += 1
     return count

@@ -23,12 +23,15 @@ from mailserver.store.durable import CRASH_POINTS
 
 SUBJECT = re.compile(rb"^Subject: (\S+)", re.M)
 
+QUEUE_ID = re.compile(rb"\sid ([^\s;]+)")
+
 
 class Sink:
-    """A next hop that accepts everything and remembers the subjects it said 250 to."""
+    """A next hop that accepts everything and remembers the subjects, and queue ids, it said 250 to."""
 
     def __init__(self) -> None:
         self.seen: collections.Counter[bytes] = collections.Counter()
+        self.ids: collections.Counter[str] = collections.Counter()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -64,6 +67,7 @@ class Sink:
                     raise OSError("the client was killed")
                 content += line
             self.seen.update(SUBJECT.findall(content)[:1])
+            self.ids.update(id.decode() for id in QUEUE_ID.findall(content)[:1])
             file.write(b"250 ok\r\n")
         elif line.startswith(b"QUIT"):
             file.write(b"221 bye\r\n")
@@ -129,6 +133,7 @@ class Ordeal:
             f'[routes]\n"remote.test" = "smtp://127.0.0.1:{sink.port}"\n[queue]\nretry = "1s"\n'
         )
         self.server: Any = None
+        self.removed: dict[str, int] = {}  # queue id → how often the sink had it when it was settled
 
     def crash(self, point: str | None, after: float) -> None:
         """Start, load, die at ``point`` (or by SIGKILL ``after`` seconds), note what was acknowledged."""
@@ -154,6 +159,8 @@ class Ordeal:
         for kind, client in clients:
             client.join(30)
             self.owed[kind] += client.acknowledged
+        settled = [event["id"] for event in self.server.events() if event["event"] == "removed"]
+        self.removed |= {id: self.sink.ids[id] for id in settled}
 
     def settle(self) -> None:
         """A last start without faults: everything owed must be there."""
@@ -170,6 +177,9 @@ class Ordeal:
             assert set(self.owed[kind]) <= set(bob)
         assert set(self.owed["remote"]) <= {s.decode() for s in self.sink.seen}
         assert sum(map(len, self.owed.values())) > 0
+        again = {id: n for id, n in self.removed.items() if self.sink.ids[id] != n}
+        assert not again, "only what was under way when the server died may be sent twice"
+        assert any(self.removed.values())
         doubled = [s for box in (alice, bob) for s, n in box.items() if n > 1]
         assert not doubled, "a local delivery is one commit: it happens once"
         assert not [e for e in server.events() if e["event"] == "quarantined"]

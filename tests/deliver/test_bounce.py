@@ -142,6 +142,23 @@ def test_a_delay_report_says_until_when_we_try():
     assert "send it again" in human.get_content()
 
 
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [(0.4, "just now"), (59, "just now"), (60, "1 minute ago"), (7199, "1 hour ago"), (7200, "2 hours ago"),
+     (432_000, "5 days ago")],
+)  # fmt: skip
+def test_nobody_is_said_to_have_said_what_nobody_said(age, words):
+    refused = Deferred("connection refused while connecting", "4.4.1", "mx.remote.test[192.0.2.1]:25")
+    said = Deferred("451 4.3.0 later", "4.3.0", "mx.remote.test[192.0.2.1]:25")
+    to = [(recipient(), refused), (recipient("eve@remote.test"), said)]
+    _, human, status, _ = read(compose(envelope(accepted=NOW - age), to, "delay"))
+    assert "mx.remote.test[192.0.2.1]:25: connection refused" in human.get_content()
+    assert "mx.remote.test[192.0.2.1]:25 said: 451 4.3.0 later" in human.get_content()
+    assert f", {words}, as ID1." in human.get_content()
+    _, bob, eve = status.get_payload()
+    assert (bob["Remote-MTA"], eve["Remote-MTA"]) == (None, "dns; mx.remote.test")  # RFC 3464 2.3.5
+
+
 def test_success_is_delivered_here_and_relayed_elsewhere():
     local = recipient("carol@example.test", route=Local("carol@example.test"))
     outcomes = [(local, Delivered("in the mailbox")), (recipient(), Delivered("250 ok", "mx.remote.test"))]

@@ -124,7 +124,8 @@ async def test_a_cancelled_attempt_hangs_up(tmp_path: Path) -> None:
         ({"RCPT": "550 5.1.1 no such user"}, Failed, "5.1.1"),
         ({"RCPT": "550 no such user"}, Failed, "5.1.0"),
         ({"RCPT": "550 4.2.2 contradiction"}, Failed, "5.1.0"),
-        ({"RCPT": "450 4.2.1 busy"}, Deferred, "4.2.1"),
+        ({"RCPT": "450 4.4.2 our next hop times out"}, Deferred, "4.4.2"),
+        ({"RCPT": "451 4.3.2 mailbox being moved"}, Deferred, "4.3.2"),
         ({"RCPT": "421 bye"}, Deferred, "4.3.2"),
         ({"RCPT": DROP}, Deferred, "4.4.2"),
         ({"DATA": "554 5.7.0 no"}, Failed, "5.7.0"),
@@ -150,6 +151,10 @@ async def test_every_fault_in_every_phase(
         assert (type(result), result.status) == (kind, status)
         assert result.reply.isprintable()
         assert len(result.reply) <= 512
+    # What concerns the host, not this message: no greeting, no EHLO, 421, silence (and nothing but that).
+    (phase, answer) = list(script.items())[-1]
+    ill = phase in {"GREETING", "EHLO", "HELO"} or answer is SILENT or answer.startswith("421")
+    assert getattr(result, "unreachable", False) == ill
     said_dot = list(script) == ["."] and script["."] in {DROP, SILENT, "what?"}
     assert ("arrive twice" in result.reply) == said_dot  # only then it may be there although we do not know
 
@@ -168,6 +173,16 @@ async def test_recipients_are_judged_one_by_one(tmp_path: Path) -> None:
         assert len(peer.messages) == 1
         await our.send(peer.route)  # the session is still good
         assert peer.connections == 1
+
+
+async def test_a_reply_of_many_lines_is_one_text_with_one_code(tmp_path: Path) -> None:
+    """RFC 2034 4: every line bears the enhanced code; RFC 3464 2.3.6: Diagnostic-Code is one text."""
+    reply = (
+        "550-5.1.1 The account does not exist.\r\n550-5.1.1 Check it for 5.1.1 typing\r\n550 5.1.1 errors."
+    )
+    async with Peer({"RCPT": reply}) as peer, sender(tmp_path) as our:
+        (result,) = await our.send(peer.route)
+        assert result.reply == "550 5.1.1 The account does not exist. Check it for 5.1.1 typing errors."
 
 
 @pytest.mark.parametrize("data", ["354 go on", "503 no recipients"])

@@ -14,9 +14,10 @@ FLOORS = {
     "": 0,  # mailserver/__init__.py
     "message": 0, "reply": 0, "events": 0,
     "config": 1, "policy": 1, "routing": 1,
-    "queue.schedule": 1, "queue.backoff": 1, "queue.judgement": 1, "deliver.bounce": 1, "pop3.protocol": 1,
+    "queue.schedule": 1, "queue.batch": 1, "queue.lanes": 1, "queue.slots": 1, "queue.backoff": 1,
+    "queue.judgement": 1, "deliver.bounce": 1, "pop3.protocol": 1,
     "store": 2, "dns": 2, "accounts": 2, "observe": 2, "host": 2, "deliver": 2,
-    "queue.spool": 2, "queue.spool_format": 2,
+    "queue.spool": 2, "queue.spool_format": 2, "queue.read_ahead": 2,
     "receive": 3, "queue": 3, "pop3": 3, "control": 3,
     "app": 4, "serve": 4, "housekeeping": 4, "listeners": 4, "introduction": 4, "cli": 4, "__main__": 4,
 }  # fmt: skip

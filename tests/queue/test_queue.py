@@ -22,10 +22,11 @@ from mailserver.events import (
     Removed,
 )  # fmt: skip
 from mailserver.message.envelope import Deferred, Delivered, Failed
+from mailserver.queue.slots import SLOW
 
 REFUSED = Failed("550 5.1.1 no such user", "5.1.1", "mx.remote.test")
 BUSY = Deferred("450 4.2.1 mailbox busy", "4.2.1", "mx.remote.test")
-DEAD = Deferred("connection refused", "4.4.1")
+DEAD = Deferred("connection refused", "4.4.1", unreachable=True)
 DAY = 86400.0
 
 
@@ -318,6 +319,44 @@ async def test_a_damaged_spool_file_is_moved_aside_and_the_queue_goes_on(tmp_pat
         house.balance()
 
 
+async def test_damage_in_a_large_held_message_is_found_without_a_try(tmp_path):
+    async with House(tmp_path) as house:
+        house.world = everybody(BUSY)
+        names = [await house.send("x@remote.test", content=CONTENT + b"more\n" * 50_000) for _ in range(2)]
+        await house.saw(DeferredFor, 2)
+        house.queue.hold(names)
+        await house.synced()
+    file = tmp_path / "queue/msg" / names[0]
+    file.write_bytes(file.read_bytes().replace(b"more", b"less", 1))
+    async with House(tmp_path) as again:
+        assert again.queue.ids() == names
+        await again.queue.scrub()
+        assert again.queue.ids() == names[1:] and again.attempts == []
+        assert again.files("queue/quarantine") == [names[0], f"{names[0]}.state"]
+        assert {e.id for e in again.of(Quarantined)} == {names[0]}
+        assert again.queue.status()["quarantined"] == 1
+        again.balance()
+
+
+async def test_a_settled_message_that_cannot_be_removed_is_not_sent_again(tmp_path):
+    async with House(tmp_path) as house:
+        house.gate = asyncio.Event()
+        name = await house.send("x@remote.test")
+        await house.until(lambda: house.attempts)
+        file, away = tmp_path / "queue/msg" / name, tmp_path / "away"
+        file.rename(away)
+        file.mkdir()  # unlink says EISDIR, as EPERM would come for an immutable file
+        house.gate.set()
+        (problem,) = await house.saw(Problem)
+        assert "cannot be removed" in problem.text and house.listed() == []
+        await house.synced()
+        file.rmdir()
+        away.rename(file)
+    async with House(tmp_path) as again:
+        await again.saw(Removed)
+        assert again.attempts == [] and again.files("queue/msg") == []
+
+
 async def test_a_dead_destination_costs_one_attempt_for_all_its_messages(tmp_path):
     async with House(tmp_path, concurrency_per_destination=1) as house:
         house.world = everybody(DEAD)
@@ -331,6 +370,43 @@ async def test_a_dead_destination_costs_one_attempt_for_all_its_messages(tmp_pat
             await house.pass_time(1000)
         await house.saw(Removed, 20)
         house.balance()
+
+
+async def test_destinations_that_hang_use_up_no_slots(tmp_path):
+    async with House(tmp_path, concurrency=2) as house:
+        hung, quick = asyncio.Event(), house.remote
+
+        async def remote(attempt):
+            house.attempts.append(attempt)
+            house.changed.set()
+            if attempt.destination != "remote.test":
+                await hung.wait()
+            return await quick(attempt)
+
+        house.queue._deliver = remote
+        for n in range(4):
+            await house.send(f"x@slow{n}.test")
+        await house.send("y@remote.test")
+        for tried in (2, 4):
+            await house.until(lambda n=tried: len(house.attempts) == n)
+            assert not house.of(DeliveredTo)
+            await house.pass_time(SLOW)
+        await house.saw(DeliveredTo)
+        assert house.queue.status()["in_flight"] == 4
+        hung.set()
+        await house.saw(Removed, 5)
+
+
+@pytest.mark.parametrize("status", ["4.4.2", "4.3.2"])
+async def test_what_a_host_says_of_one_recipient_holds_up_no_other(tmp_path, status):
+    async with House(tmp_path, concurrency_per_destination=1) as house:
+        later = Deferred(f"451 {status} try this one later", status, "mx.remote.test")
+        fine = Delivered("250 ok", "mx.remote.test")
+        house.world = lambda a: {r.id: later if r.address[0] == "x" else fine for r in a.recipients}
+        await house.send("x@remote.test")
+        await house.send("y@remote.test")
+        (done,) = await house.saw(DeliveredTo)
+        assert (done.recipient, len(house.attempts)) == ("y@remote.test", 2)
 
 
 # ---- start, stop, an administrator's hand ---------------------------------------------------------

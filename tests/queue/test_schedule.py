@@ -12,7 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mailserver.config.schema import Queue as Settings
 from mailserver.queue.backoff import backoff, next_time
-from mailserver.queue.schedule import Batch, Schedule, Stage
+from mailserver.queue.batch import Batch, Stage
+from mailserver.queue.lanes import START
+from mailserver.queue.schedule import Schedule
+from mailserver.queue.slots import SLOW, WAITING_ROOM
 
 RETRY = (300.0, 900.0, 3600.0, 10800.0)
 NEVER = 1e12
@@ -73,6 +76,63 @@ def test_a_flood_for_one_destination_delays_another_by_one_batch():
     after = s.take(0)
     s.settle(under_way[1], (), now=0, expires=NEVER)
     assert "single" in ids(after) + ids(s.take(0))
+
+
+def tried(batches: list[Batch]) -> int:
+    return sum(not b.suspended for b in batches)
+
+
+def test_hosts_that_hang_hold_up_the_others_for_seconds_only():
+    """Forty destinations accept connections and never say a word, with a hundred messages each."""
+    s = schedule(concurrency=10, concurrency_per_destination=5)
+    for n in range(100):
+        for slow in range(40):
+            s.add(f"m{n}-{slow}", [(0, f"slow{slow}.test")], due=0)
+    while s.wake() == 0:
+        s.take(0)
+    s.add("good", [(0, "good.test")], due=0)
+    now = 0.0
+    while not any(batch.id == "good" for batch in s.take(now)):
+        assert s.wake() == now + SLOW  # nothing but time frees a slot: the hosts do not even time out
+        now += SLOW
+        assert now <= 40 / 10 * SLOW  # one delivery for each of them, ten at a time
+        assert s.in_flight <= 10 * (1 + WAITING_ROOM)
+    s.settle(s.batches("good")[0], (), now=now + 1, expires=NEVER)
+    assert s.in_flight <= 10 * (1 + WAITING_ROOM)
+
+
+def test_a_destination_that_hangs_gets_less_and_one_that_answers_gets_more():
+    s = schedule(concurrency=100, concurrency_per_destination=20)
+    for n in range(200):
+        s.add(f"m{n}", [(0, "a.test")], due=0)
+    first = s.take(0)
+    assert len(first) == START
+    under_way = first
+    for now in range(1, 20):  # every answer lets one more come
+        s.settle(under_way.pop(0), (), now=now / 10, expires=NEVER)
+        under_way += s.take(now / 10)
+        assert len(under_way) == min(START + now, 20)
+    assert s.take(100) == []  # all of them hang: as soon as they are over, only one is tried
+    for batch in under_way[:-1]:
+        s.settle(batch, batch.recipients, now=100, expires=NEVER)  # 450, whatever: nobody is settled
+        assert s.take(100) == []
+    s.settle(under_way[-1], (0,), now=100, expires=NEVER)
+    assert len(s.take(100)) == 1
+
+
+def test_a_slow_host_that_does_answer_is_not_throttled_for_it():
+    s = schedule(concurrency=100, concurrency_per_destination=20)
+    for n in range(300):
+        s.add(f"m{n}", [(0, "tarpit.test")], due=0)
+    now, most = 0.0, 0
+    while s.batches("m299"):
+        under_way = s.take(now)
+        most = max(most, len(under_way))
+        now += 2 * SLOW  # it keeps every client waiting for twenty seconds
+        s.take(now)
+        for batch in under_way:
+            s.settle(batch, (), now=now, expires=NEVER)
+    assert most == 20
 
 
 def test_next_time_is_moved_before_the_attempt():
@@ -177,6 +237,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.limits = {"concurrency": 3, "concurrency_per_destination": 2, "recipients_per_transaction": 2}
         self.s = schedule(retry=(10.0, 40.0), **self.limits)
         self.flying: list[Batch] = []
+        self.started: dict[Batch, float] = {}
         self.left: dict[str, set[int]] = {}
         self.count = 0
 
@@ -190,7 +251,9 @@ class ScheduleMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0, 1, 10, 45]))
     def take(self, seconds: int) -> None:
         self.now += seconds
-        self.flying += self.s.take(self.now)
+        taken = self.s.take(self.now)
+        self.started.update(dict.fromkeys(taken, self.now))
+        self.flying += taken
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data(), down=st.sampled_from(["", "refused"]))
@@ -222,7 +285,8 @@ class ScheduleMachine(RuleBasedStateMachine):
     @invariant()
     def slots(self) -> None:
         trying = [b for b in self.flying if not b.suspended]
-        assert self.s.in_flight == len(trying) <= 3
+        assert self.s.in_flight == len(trying) <= 3 * (1 + WAITING_ROOM)
+        assert sum(self.started[b] > self.now - SLOW for b in trying) <= 3
         for name in "abc":
             assert sum(b.destination == name for b in trying) <= 2
 
@@ -249,8 +313,9 @@ class ScheduleMachine(RuleBasedStateMachine):
             if wake is not None:
                 self.now = max(self.now, wake)
             self.flying = self.s.take(self.now)
+            self.started.update(dict.fromkeys(self.flying, self.now))
         assert self.s.in_flight == 0 and self.s.wake() is None
-        assert not self.s._lanes and not self.s._messages
+        assert len(self.s._lanes) == 0 and not self.s._messages
 
 
 TestScheduleMachine = ScheduleMachine.TestCase

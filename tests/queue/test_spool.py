@@ -16,7 +16,7 @@ from mailserver.events import Event, Problem, Quarantined
 from mailserver.message.envelope import Envelope, Local, Recipient, Remote, State
 from mailserver.queue import spool_format as form
 from mailserver.queue.spool import Spool, SpoolDamaged, checksum
-from mailserver.store.durable import Durable, FileSlice, Job, NewFile
+from mailserver.store.durable import Durable, FileSlice, Job, NewFile, RemovalFailed
 
 TEXT = b"Subject: x\n\nline\n"
 SEALED = crc32(TEXT)
@@ -36,10 +36,15 @@ class Office:
         assert list(self.spool.load()) == []
 
     def write(self, *files: NewFile) -> None:
+        self.commit(Job(files))
+
+    def commit(self, job: Job) -> None:
         async def commit() -> None:
             durable = Durable(asyncio.get_running_loop())
-            await durable.commit(Job(files))
-            durable.close()
+            try:
+                await durable.commit(job)
+            finally:
+                durable.close()
 
         asyncio.run(commit())
 
@@ -66,8 +71,7 @@ def test_what_was_written_comes_back(office: Office) -> None:
         office.write(office.spool.progress(one, attempts=attempts, due=1.7e9 + 60, held=True))
     assert office.load()["A1"] == (one, 2, 1.7e9 + 60, True)
     assert office.spool.content(one).read() == TEXT
-    for path in office.spool.removal("A1"):
-        os.unlink(path)
+    office.commit(office.spool.removal("A1"))
     assert set(office.load()) == {"A2"}
     assert office.events == []
 
@@ -85,7 +89,7 @@ def test_streamed_content_is_adopted_or_copied(office: Office, tmp_path: Path) -
     assert not path.exists()
     spool = Spool(str(office.root), emit=office.events.append)
     loaded = {item.envelope.id: item.envelope for item in spool.load()}
-    assert spool.scrub() == []
+    assert list(spool.scrub()) == []
     assert spool.content(loaded["B"]).read() == big
     assert b"".join(spool.content(loaded["C"]).chunks()) == b"head\n" + big
     with pytest.raises(ValueError, match=r"envelope\.size"):
@@ -171,20 +175,35 @@ def test_damage_in_large_content_is_found_by_scrub_and_before_sending(office: Of
     with pytest.raises(SpoolDamaged):
         spool.content(loaded["big"])
     assert spool.content(loaded["fine"]).read() == large
-    assert spool.scrub() == ["big"]
+    ((id, reason),) = spool.scrub()
+    assert (id, list(spool.scrub()), office.events) == ("big", [], [])
+    spool.quarantine(id, reason)
     assert [type(event) for event in office.events] == [Quarantined]
     assert set(office.load()) == {"fine"}
+
+
+def test_progress_outlives_a_message_that_cannot_be_removed(office: Office) -> None:
+    """Its progress is what keeps it from being sent again (S3 → S4 → S0, never S3 → S2)."""
+    office.write(office.spool.new_file(envelope(), (TEXT,)))
+    office.write(office.spool.progress(envelope(), attempts=1, due=2e9, held=False))
+    message = office.root / "msg" / "A1"
+    message.rename(office.root / "away")
+    message.mkdir()  # unlink says EISDIR, as EIO or EPERM would come on a sick disk
+    with pytest.raises(RemovalFailed):
+        office.commit(office.spool.removal("A1"))
+    assert (office.root / "msg" / "A1.state").exists()
 
 
 def test_a_message_that_cannot_be_set_aside_does_not_stop_the_start(office: Office) -> None:
     office.write(office.spool.new_file(envelope("good"), (TEXT,)))
     (office.root / "msg" / "bad").write_bytes(b"x")
+    (office.root / "msg" / "bad.state").write_bytes(b"its progress stays with it")
     (office.root / "quarantine").rmdir()
     (office.root / "quarantine").write_bytes(b"not a folder")
     assert set(office.load()) == {"good"}
     (problem,) = office.events
     assert isinstance(problem, Problem)
-    assert (office.root / "msg" / "bad").exists()
+    assert {"bad", "bad.state"} < {p.name for p in (office.root / "msg").iterdir()}
 
 
 def whole(people: int = 1) -> bytes:

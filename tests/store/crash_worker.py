@@ -69,7 +69,7 @@ class Worker:
             say("P", key)
         if number % 4 > 1:
             say("D", key)
-            await self.durable.commit(Job(remove=self.spool.removal(key)))
+            await self.durable.commit(self.spool.removal(key))
 
 
 async def main(root: str) -> None:
