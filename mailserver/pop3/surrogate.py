@@ -30,8 +30,8 @@ _STRUCTURED: Final = frozenset((
     "return-path", "received", "delivered-to", "message-id", "in-reply-to", "references", "resent-message-id", "date",
     "resent-date", "mime-version", "content-transfer-encoding", "content-id", "disposition-notification-to",
     "dkim-signature", "authentication-results", "list-id", "list-unsubscribe", "list-post", "original-recipient",
-    "downgraded",
 ))  # fmt: skip
+_SPACE: Final = " \t\r\n"  # not what else Unicode takes for it
 _ADDRESSES_MAX: Final = 16_384  # characters; parsing them takes some 3 µs each at worst
 _WORD_OCTETS: Final = (
     30  # in one encoded word, which then fits a line behind any usual name (RFC 2047 section 2)
@@ -40,7 +40,7 @@ _VALUE_OCTETS: Final = 54  # in one piece of a parameter
 _FIELD = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*(?:\n|\Z))*|[^\n]+\Z")
 _NAME = re.compile(r"[!-9;-~]{1,70}\Z")
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
-_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^";]*))', re.DOTALL)
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^";]*))', re.DOTALL | re.ASCII)
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+\Z")
 
 
@@ -72,9 +72,9 @@ def _field(field: bytes) -> bytes:
         return field
     end = "\r\n" if text.endswith("\r\n") else "\n"
     name, colon, value = text.rstrip("\r\n").partition(":")
-    value = _FOLD.sub("", value).strip()
+    value = _FOLD.sub("", value).strip(_SPACE)
     if not colon or not _NAME.match(name):
-        name, value = "Downgraded", text.strip()
+        name, value = "Downgraded", text.strip(_SPACE)
     body = _converted(name.lower(), value)
     if body is None:
         name, body = f"Downgraded-{name}", _words(value)
@@ -150,7 +150,7 @@ def _parameter(match: re.Match[str]) -> str:
     name, quoted, bare = match.groups()
     if not name.isascii() or "*" in name:
         return ""
-    value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else bare.strip()
+    value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else bare.strip(_SPACE)
     coded = ((one, one.encode()) for one in (percent(c, safe="") for c in value))
     pieces = list(_pieces(coded, _VALUE_OCTETS))
     pieces[0] = "utf-8''" + pieces[0]
