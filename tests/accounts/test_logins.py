@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -114,6 +115,26 @@ async def test_scram_for_every_kind_of_account(accounts: Accounts, mechanism: st
     if mechanism != "SCRAM-SHA-1":
         assert await log_in(accounts, mechanism, "carol", "sing") == LoggedIn("carol@example.test")
     assert await log_in(accounts, mechanism, "nobody", "x") == Refused("nobody", WRONG)
+
+
+async def test_a_digest_opens_what_is_kept_in_clear(accounts: Accounts) -> None:
+    """RFC 1939 section 7, with its own example; RFC 6856 section 2.2: SASLprep."""
+    await accounts.add_user("bob@example.test", "tanstaaf")
+    await accounts.add_user("carol@example.test", "{SSHA}dGFuc3RhYWY=", hashed=True)
+    for name, password in (("mrose", "tanstaaf"), ("dodo", "I\u00adX"), ("none", "")):
+        await accounts.add_user(f"{name}@example.test", "{PLAIN}" + (password or " "), hashed=True)
+    stamp = b"<1896.697170952@dbc.mtview.ca.us>"
+    digest = b"c4c9334bac560ecc979e58001b3e22fb"
+    gate = accounts.gate
+    assert await gate.digest("Mrose@Example.test", stamp, digest) == "mrose@example.test"
+    assert await gate.digest("mrose", stamp, digest) == "mrose@example.test"
+    mapped = hashlib.md5(stamp + b"IX").hexdigest().encode()
+    assert await gate.digest("dodo", stamp, mapped) == "dodo@example.test"
+    for name in ("mrose", "bob", "carol", "alice", "nobody", "not an address", ""):
+        for wrong in (b"", b"\xff", digest[:-1] + b"0", hashlib.md5(stamp).hexdigest().encode()):
+            assert await gate.digest(name, stamp, wrong) is None
+        assert name == "mrose" or await gate.digest(name, stamp, digest) is None
+        assert await gate.digest(name, b"<another@stamp.test>", digest) is None
 
 
 async def test_the_decoy_survives_a_restart(

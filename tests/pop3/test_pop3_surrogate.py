@@ -13,7 +13,8 @@ from mailserver.pop3.surrogate import header_end, is_ascii, to_ascii
 
 lines = st.lists(
     st.sampled_from(["Subject", "From", "To", "Content-Type", "Received", "X-Y", "ü", ": ", " ", "\t", ";", "=", '"',
-                     "name", "<ü@b.test>", "a@b.test", ",", "(", ")", "\r", "\\", "=?utf-8?B?w7w=?=", "\u2028", "\u00a0", "\0"])
+                     "name", "<ü@b.test>", "a@b.test", ",", "(", ")", "\r", "\\", "=?utf-8?B?w7w=?=",
+                     "\u2028", "\u00a0", "\0"])
     | st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=40),
     max_size=8,
 ).map("".join)  # fmt: skip
