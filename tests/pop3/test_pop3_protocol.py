@@ -15,7 +15,23 @@ T, A = State.TRANSACTION, State.AUTHORIZATION
 # Octets that make lines, verbs and trouble, so that random input gets somewhere.
 octets = st.lists(
     st.sampled_from(
-        [b"STAT", b"retr", b"TOP", b"PASS", b"UTF8", b"lang", b"APOP", b" ", b"1", b"\r\n", b"\r\n", b"\n", b"\r", b"\0", b"x" * 300]
+        [
+            b"STAT",
+            b"retr",
+            b"TOP",
+            b"PASS",
+            b"UTF8",
+            b"lang",
+            b"APOP",
+            b" ",
+            b"1",
+            b"\r\n",
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"\0",
+            b"x" * 300,
+        ]
     )
     | st.binary(max_size=20)
     | st.just(b"y" * 13000)
