@@ -187,7 +187,7 @@ class App:
     def _pop3(self, loop: asyncio.AbstractEventLoop) -> Pop3Service:
         return Pop3Service(
             config=self.config, mailboxes=self.mailboxes, door=self.door, tls=self.tls.of("pop3"),
-            emit=self.emit, loop=loop, executor=self.blocking, relay=lambda: self.relay_table,
+            emit=self.emit, loop=loop, executor=self.blocking, relay=lambda: self.relay_table, rates=self.rates,
             room=self.descriptors.for_reader,
         )  # fmt: skip
 

@@ -61,6 +61,11 @@ class Door:
         account = await _Guarded(self, self._answers, client).login(name, password, service, client)
         return self.judged(Refused(name, WRONG) if account is None else LoggedIn(account), client)
 
+    async def digest(self, name: str, stamp: bytes, digest: bytes, *, client: str) -> LoggedIn | Refused:
+        """A name and what APOP makes of its password (RFC 1939 section 7). Raises AccountsUnavailable."""
+        account = await _Guarded(self, self._answers, client).digest(name, stamp, digest)
+        return self.judged(Refused(name, WRONG) if account is None else LoggedIn(account), client)
+
     def judged(self, said: LoggedIn | Refused, client: str) -> LoggedIn | Refused:
         """Counted; a reason is completed with what the guard has to add."""
         if isinstance(said, LoggedIn):
@@ -115,6 +120,10 @@ class _Guarded:
     async def login(self, name: str, password: bytes, service: str = "", client: str = "") -> str | None:
         await self._turn(name)
         return await self._answers.login(name, password, service, client)
+
+    async def digest(self, name: str, stamp: bytes, digest: bytes) -> str | None:
+        await self._turn(name)
+        return await self._answers.digest(name, stamp, digest)
 
     async def key_ring(self, user: str, digest: Digest, service: str) -> KeyRing:
         await self._turn(user)

@@ -72,6 +72,18 @@ class Gate:
             self._renew_if_weak(account, password)
         return key
 
+    async def digest(self, name: str, stamp: bytes, digest: bytes) -> str | None:
+        """The mailbox key if ``digest`` is what APOP makes of the account's own password, kept in clear."""
+        key = self.key_of(name)
+        account = self._merged().accounts.get(key)
+        if account is not None:
+            return key if passwords.fits_digest(stamp, digest, account.password) else None
+        for latest in (False, True):  # a backend may hold another one by now
+            secret = await self._secret(key, latest=latest)
+            if passwords.fits_digest(stamp, digest, secret if isinstance(secret, str) else ""):
+                return key
+        return None
+
     async def proves(self, key: str, stored: str, password: str) -> bool:
         """Whether it is the account's own password, no app password."""
         return await self._check.check(key, password.encode(), Lock(stored)) == ""

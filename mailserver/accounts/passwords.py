@@ -25,6 +25,7 @@ from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from mailserver.accounts import scram_keys
+from mailserver.accounts.saslprep import saslprep
 
 MEMORY = 19 << 20  # octets that making or verifying one of our hashes takes
 # The least that OWASP recommends: 20 to 30 ms on a core of today. It is the same on every machine, so that a hash moves
@@ -145,6 +146,17 @@ def is_known_scheme(stored: str) -> bool:
 def is_plain(stored: str) -> bool:
     """Whether the password itself is what is stored."""
     return _split(stored)[0] == "PLAIN"
+
+
+def fits_digest(stamp: bytes, digest: bytes, stored: str) -> bool:
+    """Whether ``digest`` is APOP's (RFC 1939 section 7: MD5 of the greeting's ``stamp`` and the password, in lower
+    case hex). False for what is not kept in clear, after as much work. RFC 6856 2.2: prepared by SASLprep."""
+    try:
+        secret = saslprep(_split(stored)[1], stored=True).encode()
+    except ValueError:
+        return False
+    made = hashlib.md5(stamp + secret, usedforsecurity=False).hexdigest()
+    return hmac.compare_digest(made.encode(), digest) and is_plain(stored) and bool(secret)
 
 
 def is_fast(stored: str) -> bool:

@@ -3,6 +3,7 @@ manual."""
 
 from __future__ import annotations
 
+import math
 import socket
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -14,10 +15,21 @@ from mailserver.config.faults import nearest
 from mailserver.config.guide import GUIDE
 from mailserver.config.keys import bare, walk
 from mailserver.config.section import Section
-from mailserver.config.units import SocketAddress, parse_duration, parse_size, parse_socket_address
+from mailserver.config.units import (
+    SocketAddress,
+    parse_duration,
+    parse_retention,
+    parse_size,
+    parse_socket_address,
+)
 
 _NAMES = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}
-_UNITS = {parse_duration: "time", parse_size: "size", parse_socket_address: "address"}
+_UNITS = {
+    parse_duration: "time",
+    parse_retention: 'time or "never"',
+    parse_size: "size",
+    parse_socket_address: "address",
+}
 _HEAD = ("| key | type | default | meaning |", "| --- | --- | --- | --- |")
 _TIMES = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
@@ -115,7 +127,8 @@ def _type_name(annotation: Any, metadata: Any = ()) -> str:
 
 
 def _unit(annotation: Any, metadata: Any) -> str | None:
-    validators = [*metadata, *getattr(annotation, "__metadata__", ())]
+    members = get_args(annotation) if type(None) in get_args(annotation) else (annotation,)
+    validators = [*metadata, *(v for member in members for v in getattr(member, "__metadata__", ()))]
     functions = {v.func for v in validators if isinstance(v, BeforeValidator)}
     for function, name in _UNITS.items():
         if function in functions:
@@ -136,7 +149,7 @@ def _written(value: Any, annotation: Any, metadata: Any = ()) -> str:
     if value is None:
         return "none"
     unit = _unit(annotation, metadata)
-    if unit == "time":
+    if unit in {"time", _UNITS[parse_retention]}:
         return f'"{_time(value)}"'
     if unit == "size":
         return f'"{_size(value)}"'
@@ -149,6 +162,8 @@ def _written(value: Any, annotation: Any, metadata: Any = ()) -> str:
 
 
 def _time(seconds: float) -> str:
+    if seconds == math.inf:
+        return "never"
     for unit, length in _TIMES:
         if seconds >= length and seconds % length == 0:
             return f"{seconds / length:g}{unit}"

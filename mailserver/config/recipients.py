@@ -72,7 +72,7 @@ class _Recipients:
             normal = _domain_name(name)
             if normal is not None:
                 yield from self._domain(("domains", name), normal, domain)
-        yield from self._senders()
+        yield from self._named()
         yield from self._loops()
 
     def _postmaster(self, text: str) -> Iterator[Finding]:
@@ -132,16 +132,21 @@ class _Recipients:
             for n, target in enumerate(targets):
                 yield from self._target((*here, n) if len(targets) > 1 else here, target, name, own=key)
 
-    def _senders(self) -> Iterator[Finding]:
-        """Who is given senders, and may be gone by now."""
-        for name in self._config.submission.senders:
+    def _named(self) -> Iterator[Finding]:
+        """Who is given senders or terms, and may be gone by now."""
+        settings = self._config
+        names: list[tuple[Path, str]] = [
+            (("submission", "senders", n), n) for n in settings.submission.senders
+        ]
+        names += [(("pop3", "accounts", name), name) for name in settings.pop3.accounts]
+        for path, name in names:
             local, _, domain = (_key(name, "") or "").rpartition("@")
             if domain not in self._ours - self._backed or f"{local}@{domain}" in self._mailboxes:
                 continue
             guess = nearest(local, self._locals.get(domain, set()) - {local})
             right = f'did you mean "{guess}@{domain}"?' if guess else "remove it"
             wrong = f"nobody has the account {local}@{domain}"
-            yield Finding(("submission", "senders", name), wrong, right, warning=True)
+            yield Finding(path, wrong, right, warning=True)
 
     def _target(self, path: Path, text: str, domain: str, own: str = "") -> Iterator[Finding]:
         """One target of an alias, catch-all or the postmaster; ``own``: the alias's key."""

@@ -9,6 +9,7 @@ once parsed.
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +19,7 @@ from pydantic import Field
 from mailserver.config.accounts import AccountSettings, Backend, Bearer
 from mailserver.config.section import Listens, Section
 from mailserver.config.trust import Confine, Guard, Proxy, Rates
-from mailserver.config.units import Duration, OneOrMore, Size, SocketAddress
+from mailserver.config.units import Duration, OneOrMore, Retention, Size, SocketAddress
 
 
 class Smtp(Section):
@@ -63,6 +64,13 @@ class Lmtp(Section):
     listen: Listens = Field(default=(), description="Addresses to listen on; never port 25.")
 
 
+class Pop3Account(Section):
+    """What holds for one account; what is left out is as for all. Its address is the table's name."""
+
+    login_delay: Duration | None = Field(default=None, description="Instead of pop3.login_delay.")
+    expire: Retention | None = Field(default=None, description="Instead of pop3.expire.")
+
+
 class Pop3(Section):
     """Mailboxes served to users (110 with STLS, 995 with TLS from the start)."""
 
@@ -71,6 +79,27 @@ class Pop3(Section):
     listen_tls: Listens = Field(default=(), description="Addresses with TLS from the first octet.")
     allow_plaintext_login: bool = Field(
         default=False, description="Allow passwords without TLS from anywhere; loopback clients always may."
+    )
+    apop: bool = Field(
+        default=False,
+        description="Offer APOP to accounts whose password is kept in clear ({PLAIN}; see accounts.rehash). Programs "
+        "may then try nothing else, for accounts that cannot use it, too.",
+    )
+    login_delay: Duration = Field(
+        default=0.0, description="Least time between two logins of one account (LOGIN-DELAY); 0 = none."
+    )
+    expire: Retention = Field(
+        default=math.inf,
+        description="Age at which QUIT deletes mail, fetched or not (EXPIRE, in whole days); "
+        '0 = whatever was fetched; "never" = only what the client deletes.',
+    )
+    without_utf8: Literal["convert", "as-is", "refuse"] = Field(
+        default="convert",
+        description="Mail with UTF-8 in its header, for clients that did not say UTF8 (RFC 6856): convert the header "
+        "to ASCII (RFC 6858; what is stored stays as it is), send it as it is, or refuse it (-ERR [UTF8]).",
+    )
+    accounts: dict[str, Pop3Account] = Field(
+        default_factory=dict, description="Accounts with terms of their own."
     )
 
 

@@ -1,5 +1,5 @@
-"""[guard], [proxy], [confine] and [submission.senders] judged for their meaning. Pure; semantics.py
-asks for it.
+"""[guard], [proxy], [confine], [submission.senders] and [pop3.accounts] judged for their meaning. Pure;
+semantics.py asks for it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ def check(config: Config) -> Iterator[Finding]:
     yield from _networks(("proxy", "trusted"), config.proxy.trusted)
     yield from _proxy(config)
     yield from _senders(config)
+    for account in config.pop3.accounts:
+        yield from _account(("pop3", "accounts", account), account)
     if config.guard.longest_delay < config.guard.first_delay:
         yield Finding(
             ("guard", "longest_delay"), "shorter than guard.first_delay", 'give a longer wait, like "30s"'
@@ -41,16 +43,20 @@ def _networks(path: Path, texts: tuple[str, ...]) -> Iterator[Finding]:
 def _senders(config: Config) -> Iterator[Finding]:
     for account, senders in config.submission.senders.items():
         where: Path = ("submission", "senders", account)
-        try:
-            parse(account)
-        except AddressError as error:
-            yield Finding(where, f"no account: {error}", 'write it like "alice@example.test"')
+        yield from _account(where, account)
         for n, sender in enumerate(senders):
             try:
                 sender_key(sender)
             except AddressError as error:
                 path: Path = (*where, n) if len(senders) > 1 else where
                 yield Finding(path, f'"{sender}": {error}', 'write an address, "*@example.test" or "*"')
+
+
+def _account(where: Path, account: str) -> Iterator[Finding]:
+    try:
+        parse(account)
+    except AddressError as error:
+        yield Finding(where, f"no account: {error}", 'write it like "alice@example.test"')
 
 
 def _proxy(config: Config) -> Iterator[Finding]:

@@ -48,6 +48,11 @@ def parse_duration(value: Any) -> float:
     raise ValueError('a time is written like "30s", "5m", "1h30m" or "5d" (units ms s m h d w)')
 
 
+def parse_retention(value: Any) -> float:
+    """A duration, or ``"never"`` → infinity."""
+    return math.inf if value in {"never", math.inf} else parse_duration(value)
+
+
 def _bounded_duration(seconds: float) -> float:
     if seconds > _DURATION_MAX:
         raise ValueError("nobody waits that long, at most 36500d")
@@ -93,5 +98,6 @@ def one_or_more(value: Any) -> Any:
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
+Retention = Annotated[float, BeforeValidator(parse_retention)]
 Listen = Annotated[SocketAddress, BeforeValidator(parse_socket_address)]
 OneOrMore = BeforeValidator(one_or_more)

@@ -1,13 +1,15 @@
-"""Commands of the AUTHORIZATION state: USER, PASS (RFC 1939), AUTH (RFC 5034), STLS (RFC 2595), CAPA (RFC
-2449), QUIT.
+"""Commands of the AUTHORIZATION state: USER, PASS, APOP (RFC 1939), AUTH (RFC 5034), STLS (RFC 2595), CAPA (RFC
+2449), LANG and UTF8 (RFC 6856).
 
 A password in clear is taken only under TLS, from loopback, or where the administrator allowed it. A wrong
 password says ``[AUTH]``, accounts that cannot be asked say ``[SYS/TEMP]`` (RFC 3206): clients forget
-passwords on the former.
+passwords on the former. Whoever comes back before LOGIN-DELAY is over is told so only after a good login, as
+anything else would tell who exists (RFC 2449 8.1.1).
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from mailserver import events
@@ -17,7 +19,7 @@ from mailserver.accounts.errors import AccountsUnavailable
 from mailserver.accounts.sasl import Challenge, Channel, SaslError, offered
 from mailserver.accounts.sasl import Refused as Denied
 from mailserver.pop3.maildrop import Maildrop
-from mailserver.pop3.protocol import OK, Refused, State, capabilities
+from mailserver.pop3.protocol import LANGUAGES, OK, Refused, State, capabilities, language
 
 if TYPE_CHECKING:
     from mailserver.pop3.session import Session
@@ -57,6 +59,22 @@ def _pass(session: Session, args: list[bytes]) -> bytes:
         raise Refused("USER comes first")
     name, session.user = session.user, None
     return session.wait(_log_in(session, name.decode("utf-8", "replace"), args[0]))
+
+
+def _apop(session: Session, args: list[bytes]) -> bytes:
+    """No password travels, so no TLS is asked for; but every password must be kept in clear."""
+    if not session.service.config.pop3.apop:
+        raise Refused("APOP is not offered")
+    return session.wait(_digested(session, args[0].decode("utf-8", "replace"), args[1]))
+
+
+async def _digested(session: Session, name: str, digest: bytes) -> bytes:
+    service, stamp = session.service, session.service.stamp(session.number)
+    try:
+        said = await service.door.digest(name, stamp, digest, client=session.client)
+    except AccountsUnavailable as fault:
+        raise _not_now(session, name, "APOP", fault) from None
+    return await _judged(session, said, "APOP")
 
 
 def _channel(session: Session) -> Channel:
@@ -123,8 +141,16 @@ async def _judged(session: Session, said: LoggedIn | Denied, mechanism: str) -> 
         if session.failures >= LOGIN_ATTEMPTS:
             session.end("logins failed")
         raise Refused("[AUTH] wrong name or password")
+    _require_patience(session, said.account)
     session.service.emit(events.LoggedIn("pop3", session.number, session.client, said.account, mechanism))
     return await _open(session, said.account)
+
+
+def _require_patience(session: Session, account: str) -> None:
+    service = session.service
+    delay = service.terms.of(account).login_delay
+    if delay and (wait := service.last_logins.wait(account, delay, service.now())):
+        raise Refused(f"[LOGIN-DELAY] logged in a moment ago, come back in {math.ceil(wait)} seconds")
 
 
 def _not_now(session: Session, name: str, mechanism: str, fault: AccountsUnavailable) -> Refused:
@@ -147,12 +173,15 @@ async def _open(session: Session, mailbox: str) -> bytes:
     except OSError as fault:
         service.emit(events.Problem("pop3", f"mailbox {mailbox} cannot be opened: {fault}"))
         raise Refused("[SYS/TEMP] the mailbox cannot be opened now") from None
-    maildrop = Maildrop(mailbox, service.mailboxes.directory(mailbox), snapshot)
+    terms = service.terms.of(mailbox)
+    maildrop = Maildrop(mailbox, service.mailboxes.directory(mailbox), snapshot, terms)
     if session.lost:
         maildrop.close()
         return b""
     session.maildrop, session.state = maildrop, State.TRANSACTION
     service.logins += 1
+    if terms.login_delay:
+        service.last_logins.note(mailbox, service.now())
     service.emit(events.MailboxOpened(session.number, mailbox, maildrop.count, maildrop.octets))
     return b"+OK %d messages\r\n" % maildrop.count
 
@@ -161,6 +190,8 @@ def _stls(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - one s
     context = session.service.tls
     if context is None or session.tls:
         raise Refused("TLS is active already" if session.tls else "TLS is not available")
+    if session.utf8:  # RFC 6856 section 2.1; TLS would begin without it, and the client not know
+        raise Refused("STLS comes before UTF8")
     session.refuse_injection()
     session.wait(session.start_tls(context))
     return b"+OK begin TLS\r\n"
@@ -168,7 +199,21 @@ def _stls(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - one s
 
 def _capa(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - one signature for all commands
     stls = session.service.tls is not None and not session.tls and session.state is State.AUTHORIZATION
-    return capabilities(offered(_channel(session)), login=may_log_in(session), stls=stls)
+    maildrop = session.maildrop
+    terms = session.service.terms.before_login if maildrop is None else maildrop.terms.announced()
+    return capabilities(offered(_channel(session)), terms, login=may_log_in(session), stls=stls)
 
 
-ACTIONS = {"AUTH": _auth, "CAPA": _capa, "PASS": _pass, "STLS": _stls, "USER": _user}
+def _utf8(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - one signature for all commands
+    session.utf8 = True
+    return OK
+
+
+def _lang(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - one signature for all commands
+    return language(args[0]) if args else LANGUAGES
+
+
+ACTIONS = {
+    "APOP": _apop, "AUTH": _auth, "CAPA": _capa, "LANG": _lang, "PASS": _pass, "STLS": _stls, "USER": _user,
+    "UTF8": _utf8,
+}  # fmt: skip

@@ -7,9 +7,11 @@ deleted before ``commit`` (QUIT's UPDATE state); a maildrop that is only closed 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from mailserver.pop3.protocol import Refused
+from mailserver.pop3.terms import Terms
 from mailserver.store.index import Mailboxes, Snapshot
 from mailserver.store.maildir import Entry
 
@@ -20,11 +22,13 @@ class Maildrop:
     """Numbers are those of RFC 1939: from 1, fixed for the session."""
 
     __slots__ = (
-        "_deleted", "_entries", "_octets", "_snapshot", "folder", "last", "mailbox", "removed", "retrieved",
+        "_deleted", "_entries", "_fetched", "_octets", "_snapshot", "folder", "last", "mailbox", "removed",
+        "retrieved", "terms",
     )  # fmt: skip
 
-    def __init__(self, mailbox: str, folder: str, snapshot: Snapshot) -> None:
+    def __init__(self, mailbox: str, folder: str, snapshot: Snapshot, terms: Terms) -> None:
         self.mailbox = mailbox
+        self.terms = terms  # those of the login, whatever a reload brings
         self.folder = folder  # the Maildir's path
         self.last = 0  # the highest number accessed (RFC 1460, LAST)
         self.retrieved = 0
@@ -33,6 +37,7 @@ class Maildrop:
         self._entries = snapshot.entries
         self._octets = snapshot.octets
         self._deleted: set[int] | None = None
+        self._fetched: set[int] | None = None if terms.expire else set()
 
     def message(self, text: bytes) -> tuple[int, Entry]:
         """The one place that turns a client's number into a message. Raises Refused."""
@@ -59,6 +64,31 @@ class Maildrop:
         """RETR or DELE accessed this message."""
         self.last = max(self.last, number)
 
+    def fetched(self, number: int) -> None:
+        """RETR sends this message."""
+        self.retrieved += 1
+        if self._fetched is not None:
+            self._fetched.add(number)
+
+    def expire(self, now: float) -> None:
+        """Mark what goes by EXPIRE (RFC 2449 6.7), at the end of the session. ``now``: Unix seconds."""
+        if self._fetched is not None:
+            old = self._fetched
+        elif self.terms.expire < math.inf:
+            old = set(self._older_than(now - self.terms.expire))
+        else:
+            return
+        self._deleted = (self._deleted or set()) | old
+
+    def _older_than(self, time: float) -> Iterator[int]:
+        """The oldest stand first. Files of other programs whose names tell no time are nobody's to judge."""
+        for number, entry in enumerate(self._entries, 1):
+            delivered = entry.name.partition(".")[0]
+            if delivered.isascii() and delivered.isdigit() and len(delivered) <= 15:
+                if int(delivered) > time:
+                    return
+                yield number
+
     def delete(self, text: bytes) -> int:
         """Mark; the number is returned. Raises Refused."""
         number, entry = self.message(text)
@@ -72,6 +102,8 @@ class Maildrop:
     def reset(self) -> None:
         """Unmark everything."""
         self._deleted = None
+        if self._fetched is not None:
+            self._fetched.clear()
         self._octets = self._snapshot.octets
         self.last = 0
 

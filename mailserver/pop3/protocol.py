@@ -1,4 +1,4 @@
-"""The POP3 wire without I/O: octets in, commands out (RFC 1939, 2449, 2595, 5034).
+"""The POP3 wire without I/O: octets in, commands out (RFC 1939, 2449, 2595, 5034, 6856).
 
 ``Reader.feed`` takes whatever the network gave; ``Reader.next`` hands out one command after the other, so a
 pipelined batch is answered in order and a command that must wait simply stops the asking. However the input
@@ -55,12 +55,11 @@ class BadLine(NamedTuple):
 
 
 COMMANDS: Final[dict[bytes, Row]] = {
-    b"APOP": Row(
-        "APOP", (), 2, 2
-    ),  # known, so that it is refused by name; never offered (no cleartext secrets)
+    b"APOP": Row("APOP", _A, 2, 2),
     b"AUTH": Row("AUTH", _A, 0, 2),
     b"CAPA": Row("CAPA", _ANY, 0, 0),
     b"DELE": Row("DELE", _T, 1, 1),
+    b"LANG": Row("LANG", _ANY, 0, 1),
     b"LAST": Row("LAST", _T, 0, 0),
     b"LIST": Row("LIST", _T, 0, 1),
     b"NOOP": Row("NOOP", _ANY, 0, 0),
@@ -73,9 +72,12 @@ COMMANDS: Final[dict[bytes, Row]] = {
     b"TOP": Row("TOP", _T, 2, 2),
     b"UIDL": Row("UIDL", _T, 0, 1),
     b"USER": Row("USER", _A, 1, 1),
+    b"UTF8": Row("UTF8", _A, 0, 0),
 }
 
 OK: Final = b"+OK\r\n"
+# RFC 6856 section 3.2: a tag, and what the language calls itself. All our texts are English.
+LANGUAGES: Final = b"+OK languages follow\r\nen English\r\ni-default\r\n.\r\n"
 TERMINATOR: Final = b".\r\n"
 
 
@@ -85,11 +87,13 @@ def error(text: str) -> bytes:
 
 
 class Refused(Exception):  # noqa: N818 - what happened, caught in one place
-    """A command that cannot be obeyed; ``reply`` says why. It costs the client one of its errors."""
+    """A command that cannot be obeyed; ``reply`` says why. If it ``counts``, it costs the client one of its
+    errors."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, counts: bool = True) -> None:
         super().__init__(text)
         self.reply = error(text)
+        self.counts = counts
 
 
 UNKNOWN: Final = BadLine(error("unknown command"))
@@ -103,7 +107,6 @@ WRONG_STATE: Final = {
     State.TRANSACTION: BadLine(error("already logged in")),
     State.UPDATE: BadLine(error("the session is over")),
 }
-NO_APOP: Final = BadLine(error("APOP is not offered"))
 ARITY: Final = BadLine(error("wrong number of arguments"))
 BARE: Final = BadLine(error("a line ends with CR LF and holds neither of them elsewhere, nor NUL"))
 TOO_LONG: Final = BadLine(error("line too long"))
@@ -120,7 +123,7 @@ def parse(line: bytes, state: State) -> Command | BadLine:
     if len(line) > COMMAND_MAX - 2 and row.verb != "AUTH":
         return TOO_LONG
     if state not in row.states:
-        return WRONG_STATE[state] if row.states else NO_APOP
+        return WRONG_STATE[state]
     if not space:
         return ARITY if row.least else Command(row.verb, [])
     # PASS has exactly one argument, so spaces belong to it (RFC 1939 section 7).
@@ -178,12 +181,24 @@ class Reader:
         return BARE if b"\r" in line or b"\0" in line else line
 
 
-@lru_cache(maxsize=16)
-def capabilities(mechanisms: tuple[str, ...], *, login: bool, stls: bool) -> bytes:
-    """The whole answer to CAPA. ``login``: passwords may be sent now; ``stls``: STLS would be accepted now.
+def language(wanted: bytes) -> bytes:
+    """The answer to LANG with a language range: ``*`` is what the site prefers, else the tag itself or the best of
+    what it is narrower than (RFC 6856 section 3.2, RFC 4647 section 3.4)."""
+    asked = wanted.lower()
+    if asked == b"i-default":
+        return b"+OK i-default English, for want of anything else\r\n"
+    if asked == b"*" or asked.partition(b"-")[0] == b"en":
+        return b"+OK en English it is\r\n"
+    raise Refused("this language is not available")
+
+
+@lru_cache(maxsize=64)
+def capabilities(mechanisms: tuple[str, ...], terms: tuple[str, ...], *, login: bool, stls: bool) -> bytes:
+    """The whole answer to CAPA. ``login``: passwords may be sent now; ``stls``: STLS would be accepted now;
+    ``terms``: EXPIRE and LOGIN-DELAY.
 
     What can be used before login is announced after it as well (RFC 2449 section 5), STLS excepted (RFC 2595
-    section 4).
+    section 4). APOP has no capability: its greeting announces it.
     """
     lines = [
         "+OK capabilities follow",
@@ -192,7 +207,9 @@ def capabilities(mechanisms: tuple[str, ...], *, login: bool, stls: bool) -> byt
         "RESP-CODES",
         "AUTH-RESP-CODE",
         "PIPELINING",
-        "EXPIRE NEVER",
+        *terms,
+        "LANG",
+        "UTF8 USER",
     ]
     if login:
         lines.append("USER")

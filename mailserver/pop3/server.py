@@ -7,7 +7,9 @@ counters.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import itertools
+import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterable
@@ -18,14 +20,17 @@ from mailserver import events
 from mailserver.accounts.door import Door
 from mailserver.config.schema import Config
 from mailserver.host.listening import Server, Tls, listen
+from mailserver.policy.rates import Rates
 from mailserver.policy.relay import DEFAULT, RelayTable, Verdict
 from mailserver.pop3.protocol import State, error
 from mailserver.pop3.session import Session
+from mailserver.pop3.terms import AllTerms, LastLogins
 from mailserver.store.index import Mailboxes
 
 QUIET: Final = 5.0  # seconds without a command after which a draining server no longer waits for a session
 
 TOO_MANY: Final = error("[SYS/TEMP] too many connections")
+TOO_FAST: Final = error("[SYS/TEMP] too many connections from your address, try again in a minute")
 SHUTTING_DOWN: Final = error("[SYS/TEMP] the server is shutting down")
 NOT_WELCOME: Final = error("[SYS/PERM] connections from your address are not accepted")
 
@@ -34,7 +39,8 @@ class Pop3Service:
     """``door`` lets accounts in. ``tls``: None switches STLS off.
 
     ``now`` gives seconds on a clock that may only go forward (``loop.time`` where it is not given).
-    ``relay``: rules whose verdict ``reject`` bars POP3 as well. ``room``: whether this connection can be borne.
+    ``rates``: shared with the other services. ``relay``: rules whose verdict ``reject`` bars POP3 as well.
+    ``room``: whether this connection can be borne.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class Pop3Service:
         config: Config,
         mailboxes: Mailboxes,
         door: Door,
+        rates: Rates,
         tls: ssl.SSLContext | None,
         emit: events.Emit,
         loop: asyncio.AbstractEventLoop,
@@ -60,7 +67,9 @@ class Pop3Service:
         self.executor = executor
         self.now = now or loop.time
         self.logins = self.login_failures = self.retrieved = self.deleted = 0
-        self._relay = relay
+        self.last_logins = LastLogins()
+        self._relay, self._rates = relay, rates
+        self._stamps = os.urandom(32)
         self._greeting = b""
         self._numbers = itertools.count(1)
         self._opened = self._refused = 0
@@ -103,6 +112,7 @@ class Pop3Service:
     def reconfigure(self, config: Config) -> None:
         """New settings hold at once, for open sessions too; listeners stay as they are."""
         self.config = config
+        self.terms = AllTerms(config.pop3)
         self._greeting = f"+OK {config.hostname} POP3 ready\r\n".encode()
 
     async def drain(self, deadline: float) -> None:
@@ -170,6 +180,11 @@ class Pop3Service:
         }
 
     # ---- for the sessions ----------------------------------------------------------------------------------
+    def stamp(self, number: int) -> bytes:
+        """What the greeting of session ``number`` shows for APOP: never the same, and kept nowhere."""
+        token = hmac.digest(self._stamps, str(number).encode(), "sha256").hex()[:32]
+        return f"<{number}.{token}@{self.config.hostname}>".encode()
+
     def admit(self, session: Session) -> bytes | None:
         """The greeting; None: not admitted, and told so."""
         transport = session.transport
@@ -178,21 +193,15 @@ class Pop3Service:
             peer = session.proxied.source
         session.client = client = _address(peer)
         verdict = self._relay().decide(client) if self._relay is not None else DEFAULT
-        limits = self.config.limits
-        here = self._per_client.get(client, 0)
         if not client:  # reset before it was accepted
             return None
-        if not verdict.may_connect:
-            self._turn_away(session, NOT_WELCOME, verdict)
+        if refusal := self._unwelcome(client, verdict, transport):
+            reply, rule = refusal
+            self._refused += 1
+            transport.write(reply)
+            self.emit(events.SessionRefused("pop3", client, reply.decode().rstrip(), rule))
             return None
-        if self._draining:
-            self._turn_away(session, SHUTTING_DOWN, verdict)
-            return None
-        crowded = len(self._sessions) >= limits.connections or here >= limits.connections_per_address
-        if crowded or not self._room(transport):
-            self._turn_away(session, TOO_MANY, verdict)
-            return None
-        self._per_client[client] = here + 1
+        self._per_client[client] = self._per_client.get(client, 0) + 1
         self._sessions.add(session)
         self._opened += 1
         session.number = next(self._numbers)
@@ -203,12 +212,25 @@ class Pop3Service:
                 "pop3", session.number, client, peer[1], verdict.action, verdict.rule, version
             )
         )
+        if self.config.pop3.apop:
+            return self._greeting.replace(b"\r\n", b" " + self.stamp(session.number) + b"\r\n")
         return self._greeting
 
-    def _turn_away(self, session: Session, reply: bytes, verdict: Verdict) -> None:
-        self._refused += 1
-        session.transport.write(reply)
-        self.emit(events.SessionRefused("pop3", session.client, reply.decode().rstrip(), verdict.rule))
+    def _unwelcome(
+        self, client: str, verdict: Verdict, transport: asyncio.BaseTransport
+    ) -> tuple[bytes, str] | None:
+        """What a client that may not stay is told, and the rule that decided; None: it may."""
+        limits = self.config.limits
+        if not verdict.may_connect:
+            return NOT_WELCOME, verdict.rule
+        if self._draining:
+            return SHUTTING_DOWN, verdict.rule
+        here = self._per_client.get(client, 0)
+        crowded = len(self._sessions) >= limits.connections or here >= limits.connections_per_address
+        if crowded or not self._room(transport):
+            return TOO_MANY, verdict.rule
+        excess = self._rates.connection(client, self.door.now())  # one clock for all services
+        return None if excess is None else (TOO_FAST, excess.rule)
 
     def forget(self, session: Session) -> None:
         """The connection of an admitted session is gone."""

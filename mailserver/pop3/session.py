@@ -51,6 +51,7 @@ class Session(asyncio.Protocol):
         "_closing", "_deaf", "_eof", "_lost", "_outflow", "_paused", "_reader", "_waiting",
         "active", "bytes_in", "bytes_out", "client", "errors", "exchange", "failures", "maildrop", "number",
         "opened", "proxied", "service", "state", "tls", "transport", "user",
+        "utf8",
     )  # fmt: skip
 
     def __init__(self, service: Pop3Service, *, tls: bool, proxied: Header | None = None) -> None:
@@ -64,8 +65,8 @@ class Session(asyncio.Protocol):
         self.user: bytes | None = None  # what USER said
         self.exchange: Attempt | None = None  # a SASL exchange under way: lines are responses, not commands
         self.maildrop: Maildrop | None = None
-        self.failures = self.errors = 0
-        self.bytes_in = self.bytes_out = 0
+        self.failures = self.errors = self.bytes_in = self.bytes_out = 0
+        self.utf8 = False  # the client takes headers in UTF-8
         self._reader = Reader()
         self._outflow: Outflow | None = None  # a large reply on its way
         self._waiting = False  # a command has not been answered to its end
@@ -183,7 +184,7 @@ class Session(asyncio.Protocol):
                     verb = "AUTH"
                     return authorization.respond(self, found)
         except Refused as refusal:
-            return self._refuse(refusal.reply, verb)
+            return self._refuse(refusal.reply, verb, counts=refusal.counts)
         if not isinstance(found, BadLine):
             return None
         self.exchange = None
@@ -249,8 +250,7 @@ class Session(asyncio.Protocol):
         try:
             reply = task.result()
         except Refused as refusal:
-            # That another session has removed a message is no error of this client, however often it happens.
-            reply = self._refuse(refusal.reply, "", counts=self.state is State.AUTHORIZATION)
+            reply = self._refuse(refusal.reply, "", counts=refusal.counts)
         except Exception:  # a bug, as in _advance
             reply = self._broken()
         if self._outflow is not None:

@@ -10,7 +10,8 @@ from mailserver import events
 from mailserver.pop3.maildrop import Maildrop
 from mailserver.pop3.protocol import OK, TERMINATOR, Refused, State, error
 from mailserver.pop3.stuffing import dot_stuff
-from mailserver.pop3.transfer import SLICE, Listing, Transfer, read_cached
+from mailserver.pop3.surrogate import is_ascii
+from mailserver.pop3.transfer import SLICE, Header, HeaderInUtf8, Listing, Transfer, read_cached
 from mailserver.store.maildir import Entry
 
 if TYPE_CHECKING:
@@ -59,43 +60,54 @@ def _retr(session: Session, args: list[bytes]) -> bytes:
     maildrop = _maildrop(session)
     number, entry = maildrop.message(args[0])
     maildrop.touch(number)
-    maildrop.retrieved += 1
-    session.service.retrieved += 1
-    return _message(session, maildrop, entry, None, b"+OK %d octets\r\n" % entry.size)
+    return _message(session, number, entry, None)
 
 
 def _top(session: Session, args: list[bytes]) -> bytes:
-    maildrop = _maildrop(session)
-    _, entry = maildrop.message(args[0])
+    number, entry = _maildrop(session).message(args[0])
     if not args[1].isdigit():
         raise Refused("a number of lines is expected")
-    return _message(session, maildrop, entry, int(args[1]), OK)
+    return _message(session, number, entry, int(args[1]))
 
 
-def _message(session: Session, maildrop: Maildrop, entry: Entry, lines: int | None, head: bytes) -> bytes:
-    """At once when it is small and in memory, else by way of a thread and in pieces."""
+def _message(session: Session, number: int, entry: Entry, lines: int | None) -> bytes:
+    """At once when it is small, in memory and needs no conversion, else by way of a thread and in pieces."""
+    maildrop = _maildrop(session)
+    header: Header = "as-is" if session.utf8 else session.service.config.pop3.without_utf8
     if entry.size <= SLICE:
         data = read_cached(f"{maildrop.folder}/{'new' if entry.new else 'cur'}/{entry.name}", entry.size)
-        if data is not None:
-            return head + dot_stuff(data, lines) + TERMINATOR
-    return session.wait(_from_disk(session, maildrop.mailbox, entry, lines, head))
+        if data is not None and (header == "as-is" or is_ascii(data)):
+            return _head(session, number, entry.size, lines) + dot_stuff(data, lines) + TERMINATOR
+    return session.wait(_from_disk(session, number, entry, lines, header))
 
 
-async def _from_disk(session: Session, mailbox: str, entry: Entry, lines: int | None, head: bytes) -> bytes:
-    service = session.service
+def _head(session: Session, number: int, size: int, lines: int | None) -> bytes:
+    """The line before a message that can be sent."""
+    if lines is not None:
+        return OK
+    if session.maildrop is not None:  # None: the client has left meanwhile
+        session.maildrop.fetched(number)
+    session.service.retrieved += 1
+    return b"+OK %d octets\r\n" % size
+
+
+async def _from_disk(session: Session, number: int, entry: Entry, lines: int | None, header: Header) -> bytes:
+    service, mailbox = session.service, _maildrop(session).mailbox
     try:
         content = await service.mailboxes.read(mailbox, entry)
-        transfer = await service.loop.run_in_executor(service.executor, Transfer, content, lines)
+        transfer = await service.loop.run_in_executor(service.executor, Transfer, content, lines, header)
     except FileNotFoundError:
         # Neither SYS/TEMP nor SYS/PERM (RFC 3206) fits: nothing is broken, and it will not come back.
-        raise Refused("another program has removed the message meanwhile") from None
+        raise Refused("another program has removed the message meanwhile", counts=False) from None
+    except HeaderInUtf8:
+        raise Refused("[UTF8] say UTF8 before you log in to read this message", counts=False) from None
     except OSError as fault:
         service.emit(
             events.Problem("pop3", f"mailbox {mailbox}: {os.fspath(entry.name)} cannot be read: {fault}")
         )
-        raise Refused("[SYS/TEMP] the message cannot be read now") from None
+        raise Refused("[SYS/TEMP] the message cannot be read now", counts=False) from None
     session.stream(transfer)
-    return head
+    return _head(session, number, entry.size + transfer.growth, lines)
 
 
 def _dele(session: Session, args: list[bytes]) -> bytes:
@@ -117,6 +129,8 @@ def _noop(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - one s
 
 def _quit(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - one signature for all commands
     maildrop = session.maildrop
+    if maildrop is not None:
+        maildrop.expire(session.service.door.now())
     if maildrop is not None and maildrop.marked:
         session.state = State.UPDATE
         return session.wait(_update(session, maildrop))

@@ -11,9 +11,11 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
+from typing import Literal
 
 from mailserver.pop3.protocol import TERMINATOR
 from mailserver.pop3.stuffing import Stuffing
+from mailserver.pop3.surrogate import header_end, to_ascii
 from mailserver.store.content import Content
 
 SLICE = 256 << 10  # octets read (and held) at once, whatever the message's size
@@ -56,26 +58,59 @@ def read_cached(path: str, most: int) -> bytes | None:
         os.close(fd)
 
 
+Header = Literal["convert", "as-is", "refuse"]  # what is done about UTF-8 in a message's header
+
+
+class HeaderInUtf8(Exception):  # noqa: N818 - says the fact
+    """It has no other form to be sent in."""
+
+
 class Transfer:
     """A message on its way out: header line, wire form in slices, terminating line.
 
     ``cached`` gives the next piece if that needs no disk, else None, and ``blocking`` (in a thread) gives it.
     Raises OSError when the file cannot be read to its end: the reply has begun then, so only hanging up is
-    honest.
+    honest. ``growth``: octets on the wire by which a converted header is longer (RFC 6858).
     """
 
-    __slots__ = ("_end", "_fd", "_offset", "_stuffing", "finished")
+    __slots__ = ("_end", "_fd", "_header", "_offset", "_stuffing", "finished", "growth")
 
-    def __init__(self, content: Content, lines: int | None) -> None:
-        """Opens the file; blocking. Raises OSError."""
+    def __init__(self, content: Content, lines: int | None, header: Header) -> None:
+        """Opens the file; blocking. Raises OSError, and HeaderInUtf8 where that is to be refused."""
         self._fd = os.open(content.path, os.O_RDONLY | os.O_CLOEXEC)
         self._offset = content.offset
         self._end = content.offset + content.length
         self._stuffing = Stuffing(lines)
+        self._header = b""  # the converted one, still to be sent
+        self.growth = 0
         self.finished = False
+        if header != "as-is":
+            try:
+                self._look_at_header(header)
+            except Exception:
+                self.close()
+                raise
+
+    def _look_at_header(self, header: Header) -> None:
+        """A header that is larger than SLICE is left as it is: everybody would rather have it so than not."""
+        start = os.pread(self._fd, min(SLICE, self._end - self._offset), self._offset)
+        end = header_end(start)
+        if end is None and len(start) < SLICE:
+            end = len(start)  # a header without a body
+        old = start[: end or 0]
+        if old.isascii() or (new := to_ascii(old)) == old:
+            return
+        if header == "refuse":
+            raise HeaderInUtf8
+        self._header = new
+        self._offset += len(old)
+        self.growth = _on_wire(new) - _on_wire(old)
 
     def cached(self) -> bytes | None:
         """The next piece of wire form, or None."""
+        if self._header:
+            header, self._header = self._header, b""
+            return self._sent(header)
         want = min(SLICE, self._end - self._offset)
         if not want:
             return self._piece(b"")
@@ -95,6 +130,9 @@ class Transfer:
         if not data and self._offset < self._end:
             raise OSError(errno.EIO, "the message became shorter while it was read")
         self._offset += len(data)
+        return self._sent(data)
+
+    def _sent(self, data: bytes) -> bytes:
         wire = self._stuffing.feed(data) if data else b""
         if self._stuffing.done or self._offset == self._end:
             self.finished = True
@@ -104,6 +142,10 @@ class Transfer:
     def close(self) -> None:
         """Give the file descriptor back."""
         os.close(self._fd)
+
+
+def _on_wire(lines: bytes) -> int:
+    return len(lines) + lines.count(b"\n") - lines.count(b"\r\n")
 
 
 class Listing:

@@ -122,6 +122,8 @@ async def test_a_digest_opens_what_is_kept_in_clear(accounts: Accounts) -> None:
     assert await gate.digest("mrose", stamp, digest) == "mrose@example.test"
     mapped = hashlib.md5(stamp + b"IX").hexdigest().encode()
     assert await gate.digest("dodo", stamp, mapped) == "dodo@example.test"
+    stored = hashlib.md5(stamp + b"dGFuc3RhYWY=").hexdigest().encode()  # a hash is no password
+    assert await gate.digest("carol", stamp, stored) is None
     for name in ("mrose", "bob", "carol", "alice", "nobody", "not an address", ""):
         for wrong in (b"", b"\xff", digest[:-1] + b"0", hashlib.md5(stamp).hexdigest().encode()):
             assert await gate.digest(name, stamp, wrong) is None

@@ -42,6 +42,10 @@ def test_describe_one_key_and_one_table():
         "    one or more of: time. Waits between attempts; the last repeats. One value may stand alone.\n"
     )
     assert describe("limits.message_size").startswith('limits.message_size = "50 MiB"\n    size. ')
+    assert describe("pop3.expire").startswith('pop3.expire = "never"\n    time or "never". ')
+    assert describe("pop3.accounts.login_delay").startswith(
+        'pop3.accounts."…".login_delay = none\n    time. '
+    )
     assert describe('domains."a.b.test".catch_all') == describe("domains.catch_all")
     assert describe("relay").count("\n\n") == 3
 

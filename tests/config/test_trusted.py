@@ -37,6 +37,9 @@ def test_paths_start_from_the_file():
         ('[proxy]\ntrusted = "10.0.0.1"\nlisten = ["127.0.0.1:2599"]', "is no listener"),
         ('[proxy]\ntimeout = 0', "zero leaves nothing"),
         ('[submission.senders]\nalice = "*"', "c.toml:3: submission.senders.alice: no account"),
+        ('[pop3.accounts.alice]\nexpire = "1d"', "pop3.accounts.alice: no account"),
+        ('[pop3]\nexpire = "sometimes"', "c.toml:3: pop3.expire: \"sometimes\" is not understood"),
+        ('[pop3.accounts."a@b.test"]\nexpire = -1', "a time cannot be negative"),
         ('[submission.senders]\n"a@b.test" = ["*", "*@"]', '"*@": malformed domain'),
     ],
 )  # fmt: skip
@@ -50,9 +53,11 @@ def test_a_proxy_in_front_of_smtp():
     assert parse(HEAD + text, "c.toml").warnings == ()
 
 
-def test_senders_for_an_account_that_is_gone():
+def test_senders_and_terms_for_an_account_that_is_gone():
     domain = '[domains."b.test"]\n[users."alice@b.test"]\npassword = "$6$a$b"\n'
     text = '[submission.senders]\n"alcie@b.test" = "*"\n"alice@b.test" = "*@c.test"\n"x@d.test" = "*"\n'
-    (warning,) = parse(HEAD + text + domain, "c.toml").warnings
-    assert "nobody has the account alcie@b.test" in str(warning)
-    assert 'did you mean "alice@b.test"?' in str(warning)
+    text += '[pop3.accounts."ailce@b.test"]\nlogin_delay = "1m"\n'
+    warnings = [str(warning) for warning in parse(HEAD + text + domain, "c.toml").warnings]
+    for warning, gone in zip(warnings, ("alcie@b.test", "ailce@b.test"), strict=True):
+        assert f"nobody has the account {gone}" in warning
+        assert 'did you mean "alice@b.test"?' in warning

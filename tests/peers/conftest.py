@@ -1,4 +1,4 @@
-"""A real Postfix in a folder of its own, on loopback, as next hop of ours and as client of ours."""
+"""Real programs: a Postfix in a folder of its own, as next hop of ours and as client of ours, and what is installed."""
 
 from __future__ import annotations
 
@@ -84,6 +84,12 @@ smtp_tls_security_level = may
     def stop(self) -> None:
         subprocess.run(["/usr/sbin/postfix", "-c", str(self.etc), "abort"], capture_output=True, check=False)
         self.process.wait(20)
+
+
+@pytest.fixture
+def program() -> Callable[[str], str]:
+    """Call with a name; its path."""
+    return require
 
 
 @pytest.fixture

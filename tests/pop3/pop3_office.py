@@ -13,12 +13,15 @@ from typing import Any
 
 from mailserver.accounts.door import Door
 from mailserver.accounts.errors import AccountsUnavailable
+from mailserver.accounts.passwords import fits_digest
 from mailserver.accounts.sasl import Channel
 from mailserver.accounts.scram_keys import Digest
 from mailserver.accounts.steps import KeyRing
 from mailserver.config.schema import Config
 from mailserver.events import Event
 from mailserver.policy.guard import Guard
+from mailserver.policy.networks import Networks
+from mailserver.policy.rates import Rates
 from mailserver.pop3.server import Pop3Service
 from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
@@ -27,6 +30,15 @@ ALICE = "alice@example.test"
 ONE = b"Subject: one\n\nfirst\n.dot\n..two dots\n"
 TWO = b"Subject: two\n\nsecond\n"
 THREE = b"Subject: three\n\n1\n2\n3\n"
+UTF8 = """\
+From: Jörg <info@bücher.test>
+To: 用户@例子.test, Alice <alice@example.test>
+Subject: Grüße
+Message-ID: <ü@bücher.test>
+Content-Type: text/plain; name="ü.txt"; charset=utf-8
+
+.grüßt
+""".encode()
 
 
 async def login(name: str, password: bytes) -> str | None:
@@ -46,6 +58,11 @@ class Register:
 
     async def login(self, name: str, password: bytes, service: str = "", client: str = "") -> str | None:
         return await self._login(name, password)
+
+    async def digest(self, name: str, stamp: bytes, digest: bytes) -> str | None:
+        """alice's password is kept in clear, bob's is not."""
+        stored = {"alice": "{PLAIN}wonderland", "bob": "{SSHA}wonderland"}.get(name, "")
+        return ALICE if fits_digest(stamp, digest, stored) else None
 
     async def key_ring(self, user: str, digest: Digest, service: str) -> KeyRing:
         raise AccountsUnavailable("no keys here")
@@ -130,7 +147,7 @@ class Post:
         self.guard = Guard(config.guard)
         self.service = Pop3Service(
             config=config, door=Door(answers, passwords_only, self.guard, now=lambda: self.clock),
-            mailboxes=self.mailboxes, tls=tls,
+            mailboxes=self.mailboxes, tls=tls, rates=Rates(config.rates, Networks(config.guard.trusted)),
             emit=self.events.append, now=lambda: self.clock, loop=self.loop, executor=self.executor,
             **arguments,
         )  # fmt: skip

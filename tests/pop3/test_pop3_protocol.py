@@ -15,7 +15,23 @@ T, A = State.TRANSACTION, State.AUTHORIZATION
 # Octets that make lines, verbs and trouble, so that random input gets somewhere.
 octets = st.lists(
     st.sampled_from(
-        [b"STAT", b"retr", b"TOP", b"PASS", b" ", b"1", b"\r\n", b"\r\n", b"\n", b"\r", b"\0", b"x" * 300]
+        [
+            b"STAT",
+            b"retr",
+            b"TOP",
+            b"PASS",
+            b"UTF8",
+            b"lang",
+            b"APOP",
+            b" ",
+            b"1",
+            b"\r\n",
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"\0",
+            b"x" * 300,
+        ]
     )
     | st.binary(max_size=20)
     | st.just(b"y" * 13000)
@@ -50,7 +66,14 @@ def read(pieces: list[bytes], state: State = T) -> list[Command | BadLine]:
         (b"PASS ", A, Command("PASS", [b""])),
         (b"STAT", A, protocol.WRONG_STATE[A]),
         (b"USER x", T, protocol.WRONG_STATE[T]),
-        (b"APOP alice c4c9334bac560ecc979e58001b3e22fb", A, protocol.NO_APOP),
+        (b"APOP alice c4c9334bac560ecc979e58001b3e22fb", T, protocol.WRONG_STATE[T]),
+        (b"APOP alice", A, protocol.ARITY),
+        (b"LANG", A, Command("LANG", [])),
+        (b"lang *", T, Command("LANG", [b"*"])),
+        (b"LANG en de", T, protocol.ARITY),
+        (b"UTF8 USER", A, protocol.ARITY),
+        (b"UTF8", T, protocol.WRONG_STATE[T]),
+        (b"USER j\xc3\xb6rg", A, Command("USER", [b"j\xc3\xb6rg"])),  # RFC 6856 2.2
         (b"NOOP", State.UPDATE, protocol.WRONG_STATE[State.UPDATE]),
         (b"", T, protocol.UNKNOWN),
         (b"GET / HTTP/1.1", A, protocol.FOREIGN),
@@ -100,11 +123,11 @@ def test_every_command_of_the_table_has_an_action() -> None:
 
 
 def test_capa_tells_what_is_possible_now() -> None:
-    clear = capabilities((), login=False, stls=True).split(b"\r\n")
+    clear = capabilities((), ("EXPIRE 0",), login=False, stls=True).split(b"\r\n")
     assert b"STLS" in clear
     assert b"USER" not in clear
     assert not [x for x in clear if x.startswith(b"SASL")]
-    safe = capabilities(("PLAIN", "LOGIN"), login=True, stls=False).split(b"\r\n")
+    safe = capabilities(("PLAIN", "LOGIN"), ("EXPIRE 0",), login=True, stls=False).split(b"\r\n")
     assert b"STLS" not in safe
     assert {
         b"TOP",

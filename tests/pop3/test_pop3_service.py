@@ -96,6 +96,42 @@ async def test_passwords_in_clear_are_taken_from_this_machine_or_where_it_is_all
     await client.log_in()
 
 
+async def test_tls_begins_before_utf8(post: Post, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """RFC 6856 section 2.1; and CAPA says what holds now, with TLS and without."""
+    await post.start(contexts[0])
+    client = await post.connect()
+    assert await client.ask(b"UTF8") == b"+OK"
+    assert await client.ask(b"STLS") == b"-ERR STLS comes before UTF8"
+    client = await post.connect()
+    before = await client.multi(b"CAPA")
+    assert await client.ask(b"STLS") == b"+OK begin TLS"
+    await client.writer.start_tls(contexts[1], server_hostname="mail.example.test")
+    under_tls = await client.multi(b"CAPA")
+    assert await client.ask(b"UTF8") == b"+OK"
+    assert set(before) - set(under_tls) == {b"STLS"}
+    await client.log_in()
+    assert await client.multi(b"CAPA") == under_tls
+    tags = {line.split()[0] for line in before}
+    assert tags == set(
+        b"TOP USER SASL RESP-CODES LOGIN-DELAY PIPELINING EXPIRE UIDL IMPLEMENTATION STLS LANG UTF8 "
+        b"AUTH-RESP-CODE".split()
+    )  # https://www.iana.org/assignments/pop3-extension-mechanism
+
+
+async def test_connections_per_minute(post: Post) -> None:
+    await post.start(rates={"connections_per_minute": 2}, guard={"trusted": []})
+    for _ in range(2):
+        await post.connect()
+    refused = await post.dial()
+    said = b"-ERR [SYS/TEMP] too many connections from your address, try again in a minute"
+    assert await refused.rest() == said + b"\r\n"
+    (event,) = post.seen(SessionRefused)
+    assert event.rule == "[rates] connections_per_minute = 2"
+    assert event.reply == said.decode()
+    post.clock += 30.0
+    await post.connect()
+
+
 async def test_connection_limits(post: Post) -> None:
     await post.start(limits={"connections_per_address": 2})
     first = await post.connect()

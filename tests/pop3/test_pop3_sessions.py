@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import poplib
+import re
 from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pop3_office import ALICE, ONE, THREE, TWO, Post
+from pop3_office import ALICE, ONE, THREE, TWO, UTF8, Post
 
 from mailserver.events import LoggedIn, LoginFailed, MailboxClosed, MailboxOpened, Problem, SessionClosed
 
@@ -45,6 +46,138 @@ async def test_poplib(post: Post) -> None:
     assert post.seen(SessionClosed)[0].reason == "quit"
     assert [(e.retrieved, e.deleted) for e in post.seen(MailboxClosed)] == [(1, 1)]
     assert [(e.account, e.mechanism) for e in post.seen(LoggedIn)] == [(ALICE, "USER")]
+
+
+def with_apop(port: int, user: str, password: str) -> tuple[bytes, bytes]:
+    box = poplib.POP3("127.0.0.1", port, timeout=20)
+    try:
+        return box.getwelcome(), box.apop(user, password)
+    except poplib.error_proto as error:
+        return box.getwelcome(), error.args[0]
+    finally:
+        box.close()
+
+
+async def test_apop(post: Post) -> None:
+    """RFC 1939 section 7: for whose password is kept in clear; every greeting is another."""
+    await post.start(pop3={"apop": True})
+    await post.put(ONE)
+    wrong = b"-ERR [AUTH] wrong name or password"
+    answers = [
+        await asyncio.to_thread(with_apop, post.port, user, password)
+        for user, password in (
+            ("alice", "wonderland"),
+            ("alice", "x"),
+            ("bob", "wonderland"),
+            ("x\xfcx", "x"),
+        )
+    ]
+    assert [said for _, said in answers] == [b"+OK 1 messages", wrong, wrong, wrong]
+    stamps = {re.search(rb"<[^<>@ ]+@mail\.example\.test>\Z", greeting)[0] for greeting, _ in answers}
+    assert len(stamps) == len(answers)
+    assert [(e.account, e.mechanism) for e in post.seen(LoginFailed)] == [
+        ("alice", "APOP"), ("bob", "APOP"), ("x\xfcx", "APOP"),
+    ]  # fmt: skip
+    assert [e.mechanism for e in post.seen(LoggedIn)] == ["APOP"]
+
+
+async def test_failed_apop_counts_as_any_failed_login(post: Post) -> None:
+    guard = {"trusted": [], "free_failures": 0, "first_delay": "1h", "longest_delay": "1h"}
+    await post.start(pop3={"apop": True}, guard=guard)
+    client = await post.connect()
+    bad = b"APOP alice " + b"0" * 32
+    assert await client.ask(bad) == b"-ERR [AUTH] wrong name or password"
+    assert post.guard.ask("127.0.0.1", "alice", post.clock).wait == 3600.0
+    post.clock += 4000.0
+    for _ in range(2):
+        await client.ask(bad)
+        post.clock += 4000.0
+    assert await client.rest() == b""  # three wrong ones end the connection, however they came
+
+
+async def test_the_login_delay(post: Post) -> None:
+    """RFC 2449 section 8.1.1: who has logged in is told to wait, who shows no password learns nothing."""
+    await post.start(pop3={"login_delay": "1m", "accounts": {"bob@example.test": {"login_delay": "0s"}}})
+    await (await post.connect()).log_in()
+    post.clock += 59.0
+    client = await post.connect()
+    for password, answer in (
+        (b"wrong", b"-ERR [AUTH] wrong name or password"),
+        (b"wonderland", b"-ERR [LOGIN-DELAY] logged in a moment ago, come back in 1 seconds"),
+    ):
+        assert await client.ask(b"USER alice") == b"+OK"
+        assert await client.ask(b"PASS " + password) == answer
+    post.clock += 1.0  # what was refused has not prolonged it
+    await client.log_in()
+    for _ in range(2):
+        await (await post.connect()).log_in(b"bob")
+    assert len(post.seen(LoggedIn)) == 4
+
+
+async def test_old_mail_goes_at_quit_where_the_terms_say_so(post: Post) -> None:
+    """RFC 2449 section 6.7. The first two messages are of 1700000001 and 1700000002, names of others tell no time."""
+    await post.start(pop3={"expire": "30d"})
+    await post.put(ONE, TWO, THREE)
+    post.put_foreign("a file of somebody", b"a: b\n")
+    post.clock = 1_700_000_002.0 + 30 * 86_400
+    client = await (await post.connect()).log_in()
+    client.close()  # a lost connection deletes nothing, whatever is old
+    await post.until(lambda: post.seen(SessionClosed))
+    assert len(post.files()) == 4
+    client = await (await post.connect()).log_in()
+    assert await client.ask(b"STAT") == b"+OK 4 98"
+    assert await client.ask(b"QUIT") == b"+OK bye"
+    assert [path.read_bytes() for path in post.files()] == [THREE, b"a: b\n"]
+    assert [e.deleted for e in post.seen(MailboxClosed)] == [0, 2]
+
+
+async def test_mail_that_could_not_be_read_to_its_end_is_not_taken_for_fetched(post: Post) -> None:
+    await post.start(pop3={"expire": "0s"})
+    (path,) = await post.put(ONE)
+    client = await (await post.connect()).log_in()
+    path.rename(path.parent / "x")
+    path.mkdir()
+    assert (await client.ask(b"RETR 1")).startswith(b"-ERR")
+    path.rmdir()
+    (path.parent / "x").rename(path)
+    assert await client.ask(b"QUIT") == b"+OK bye"
+    assert post.files() == [path]
+
+
+async def test_a_name_in_utf8(post: Post) -> None:
+    """RFC 6856 section 2.2: UTF8 USER; UTF8 itself need not have been said."""
+    asked = []
+
+    async def login(name: str, password: bytes) -> str | None:
+        asked.append((name, password.decode()))
+        return ALICE
+
+    await post.start(login=login)
+    client = await post.connect()
+    assert await client.ask("USER jörg@bücher.test".encode()) == b"+OK"
+    assert await client.ask("PASS für alle".encode()) == b"+OK 0 messages"
+    assert asked == [("jörg@bücher.test", "für alle")]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+async def test_the_header_of_a_large_message_is_converted(post: Post, end: bytes) -> None:
+    """More than one piece, and what TOP and the announced size count is what is sent (RFC 6858 section 4)."""
+    await post.start()
+    body = (b"." + b"A" * 75 + end) * 10_000
+    await post.put(
+        (UTF8.partition(b"\n\n")[0] + b"\n\n").replace(b"\n", end) + body, b"Subject: \xfc\n\nx\n", ONE
+    )
+    client = await (await post.connect(limit=1 << 22)).log_in()
+    size = int((await client.ask(b"RETR 1")).split()[1])
+    lines = []
+    while (line := await client.line()) != b".":
+        lines.append(line[1:] if line.startswith(b".") else line)
+    assert lines[0] == b"From: =?utf-8?B?SsO2cmc=?= <info@xn--bcher-kva.test>"
+    assert lines[-10_000:] == [b"." + b"A" * 75] * 10_000
+    if end == b"\n":  # the sizes in the names that the office makes count no other
+        assert sum(map(len, lines)) + 2 * len(lines) == size
+    assert (await client.multi(b"TOP 1 1"))[:-1] == lines[:-10_000]
+    assert await client.multi(b"RETR 2") == [b"Subject: \xfc", b"", b"x"]  # no UTF-8: nobody's extension
 
 
 async def test_sessions_on_one_mailbox_do_not_lock_each_other_out(post: Post) -> None:
@@ -247,7 +380,7 @@ talk = st.lists(
         [
             b"STAT", b"LIST", b"UIDL 1", b"RETR 1", b"TOP 2 1", b"DELE 1", b"RSET", b"NOOP", b"LAST", b"CAPA",
             b"QUIT", b"USER alice", b"PASS wonderland", b"PASS x", b"AUTH PLAIN", b"AUTH LOGIN YWxpY2U=",
-            b"*", b"RETR 9", b"STLS",
+            b"*", b"RETR 9", b"STLS", b"UTF8", b"LANG", b"LANG *", b"APOP alice x", b"RETR 2",
         ]
     )
     | st.binary(max_size=30),
@@ -268,7 +401,7 @@ async def test_whatever_is_said_however_it_is_cut_the_answers_are_the_same(
     for pieces in ([said], [said[i : i + size] for i in range(0, len(said), size)]):
         post.empty()
         post.delivered = 0
-        await post.put(ONE, TWO)
+        await post.put(ONE, UTF8)
         answers.append(await converse(post, pieces, logged_in))
     # A server that hangs up on unread input resets the connection (TCP), and some of the answers may be lost.
     short, long = sorted(answers, key=len)

@@ -19,6 +19,21 @@ SUBMISSION = '[submission]\nlisten = ["127.0.0.1:0"]\n'
 NO_USERS = '[domains."example.test"]\n'
 
 
+def test_new_connections_are_counted_over_all_services(server_factory: Callable[..., Any]) -> None:
+    """[rates] connections_per_minute, one count for SMTP and POP3 together."""
+    server = server_factory("[rates]\nconnections_per_minute = 3\n[guard]\ntrusted = []\n")
+    greetings = []
+    for service in ("smtp", "pop3", "smtp", "pop3", "smtp"):
+        with socket.create_connection(("127.0.0.1", server.ports[service]), timeout=20) as client:
+            greetings.append(client.makefile("rb").readline().split()[0:2])
+    assert [code for code, _ in greetings] == [b"220", b"+OK", b"220", b"-ERR", b"421"]
+    assert greetings[3][1] == b"[SYS/TEMP]"
+    assert server.stop() == 0
+    refused = [e for e in server.events() if e["event"] == "session-refused"]
+    assert [e["service"] for e in refused] == ["pop3", "smtp"]
+    assert refused[0]["rule"] == "[rates] connections_per_minute = 3"
+
+
 def b64(text: str | bytes) -> str:
     return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
 
