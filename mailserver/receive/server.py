@@ -227,25 +227,23 @@ class SmtpService:
         self._greet(listener, session)
 
     def _greet(self, listener: Wire, session: ClientSession) -> None:
-        """Strangers wait for it; our own networks and a proxy that speaks for itself may be careless."""
-        settings, header = self.config.smtp, session.proxied
-        itself = (listener.transport and listener.transport.get_extra_info("sockname")) or ("",)
-        careless = (
-            session.verdict.action == "relay"
-            or session.client == _address(itself[0])
-            or (header is not None and header.local)
-        )
-        if (
-            self.name != "smtp"
-            or not settings.refuse_early_talkers
-            or careless
-            or session.client in self._own
-        ):
+        settings = self.config.smtp
+        if self.name != "smtp" or not settings.refuse_early_talkers or self._may_hurry(listener, session):
             listener.greet()
         elif settings.greeting_delay:
             listener.hold_greeting(settings.greeting_delay)
         else:
             listener.greet(strictly=True)
+
+    def _may_hurry(self, listener: Wire, session: ClientSession) -> bool:
+        """Only strangers must wait for their turn; our own networks, this machine, and a proxy that speaks for
+        itself may be careless."""
+        if session.verdict.action == "relay" or session.client in self._own:
+            return True
+        if session.proxied is not None and session.proxied.local:
+            return True
+        here = listener.transport.get_extra_info("sockname") if listener.transport is not None else None
+        return bool(here) and session.client == _address(here[0])
 
     def named(self, session: ClientSession, helo: str) -> None:
         """Somebody whom a rule lets relay has said its name, for the first time on its connection."""

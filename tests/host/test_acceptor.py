@@ -148,7 +148,7 @@ def test_who_does_not_finish_its_handshake_is_counted(runner, tmp_path):
         assert await refusals.get() == ("127.0.0.1", "too many are waiting")
         with pytest.raises(asyncio.IncompleteReadError):
             await clients[2][0].readexactly(1)
-        client = tls.client_context()
+        client = trusting_client()
         other = await asyncio.open_connection("127.0.0.1", port, ssl=client, local_addr=("127.0.0.2", 0))
         clients[0][1].close()
         greeted = await other[0].readline()
