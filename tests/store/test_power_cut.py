@@ -13,6 +13,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -82,7 +83,7 @@ def recording(folder: Path, size: int, log: Path) -> Iterator[Path]:
 
 
 def work(disk: Path, folder: Path, seconds: float) -> None:
-    """The worker and the neighbour, until they are killed."""
+    """The worker, ``seconds`` from its first message on, and the neighbour."""
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     with (disk / "said").open("wb", buffering=0) as said, ExitStack() as stack:
         neighbour = subprocess.Popen([sys.executable, "-c", NEIGHBOUR, folder / "neighbour"])
@@ -90,6 +91,10 @@ def work(disk: Path, folder: Path, seconds: float) -> None:
         for process in (neighbour, worker):
             stack.enter_context(process)
             stack.callback(process.kill)
+        end = time.monotonic() + 30
+        while not any(folder.glob("mail/*/*/new/*")):
+            assert worker.poll() is None and time.monotonic() < end
+            time.sleep(0.02)  # another process's start cannot be awaited
         with pytest.raises(subprocess.TimeoutExpired):
             worker.wait(seconds)
 
