@@ -34,7 +34,7 @@ lint: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	packaging/install-peers
-	$(BIN)/python bench/run.py $(ARGS)
+	$(BIN)/python -m bench.run $(ARGS)
 
 image-test: $(DEV_STAMP)
 	packaging/docker/test-image
