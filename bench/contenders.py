@@ -1,6 +1,6 @@
 """Who is loaded: this server, another checkout of it, peers, bare-protocol ceilings, or any server that runs already.
 
-Each has a label, says what it speaks ("smtp", "relay", "pop3", "retr", "tls": what the workloads need), and start()s.
+Each has a label, says what it speaks (words that the workloads ask for), and start()s.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from bench.ours import Site
 from bench.places import PEERS, PEERS_DIR, ROOT, RUN
 
 OURS = "mailserver"
-PEERS_SPEAK = {"dovecot": {"pop3", "retr"}, "qmail": {"smtp", "relay", "pop3", "retr"}, "aiosmtpd": {"smtp"}}
+# SMTP into files that can be counted, relaying, POP3, large messages over POP3, TLS
+RELAYS, READS = {"smtp", "files", "relay"}, {"pop3", "retr"}
+PEERS_SPEAK = {"dovecot": READS, "qmail": RELAYS | READS, "aiosmtpd": {"smtp", "files"}}
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Server:
 class Ours:
     """This project's server, or that of the checkout ``root``; ``scheme`` of the passwords as `user hash` knows it."""
 
-    speaks = frozenset({"smtp", "relay", "pop3", "retr", "tls"})
+    speaks = frozenset(RELAYS | READS | {"tls"})
 
     def __init__(
         self, label: str = OURS, root: Path = ROOT, *, scheme: str = "plain", port: int = 12561
@@ -69,10 +71,9 @@ class Ours:
 class Ceiling:
     """What Python and uvloop could do at best: a bare protocol (bench/ceiling.py), durable or writing nothing."""
 
-    speaks = frozenset({"smtp"})
-
     def __init__(self, *, durable: bool) -> None:
         self.label, self.durable = "ceiling" if durable else "ceiling-volatile", durable
+        self.speaks = frozenset({"smtp", "files"} if durable else {"smtp"})
         self._folder, self._port = RUN / self.label, 12601 if durable else 12602
         self._child: Child | None = None
 
@@ -90,6 +91,25 @@ class Ceiling:
             self._child.stop()
 
 
+class Sendall:
+    """How fast one process can send large messages at all (bench/sendall.py)."""
+
+    label = "sendall"
+    speaks = frozenset({"retr"})
+    port = 12603
+
+    def __init__(self) -> None:
+        self._child: Child | None = None
+
+    def start(self) -> Server:
+        self._child = Child(self.label, ["bench.sendall", str(self.port)], RUN / "sendall.stderr")
+        return Server(self.label, "", self._child.meter, pop3=f"127.0.0.1:{self.port}")
+
+    def stop(self) -> None:
+        if self._child is not None:
+            self._child.stop()
+
+
 class Peer:
     """A server of the peers folder: "postfix", "dovecot:fast". The sink for relayed mail is one, too."""
 
@@ -97,7 +117,7 @@ class Peer:
         self.label = name
         self.name, _, variant = name.partition(":")
         self.variant = variant or "default"
-        self.speaks = frozenset(PEERS_SPEAK.get(self.name, {"smtp", "relay"}))
+        self.speaks = frozenset(PEERS_SPEAK.get(self.name, RELAYS))
 
     def start(self) -> Server:
         facts = dict(word.split("=", 1) for word in self._call("start").split() if "=" in word)
@@ -128,8 +148,9 @@ class Given:
     def __init__(self, said: str) -> None:
         facts = dict(word.split("=", 1) for word in said.split(","))
         self.label = facts.get("label", "given")
-        smtp = {"smtp", "relay"} if "smtp" in facts else set()
-        self.speaks = frozenset(smtp | ({"pop3", "retr"} if "pop3" in facts else set()))
+        self.speaks = frozenset(
+            (RELAYS if "smtp" in facts else set()) | (READS if "pop3" in facts else set())
+        )
         meter = Meter(group=facts["cg"]) if "cg" in facts else Meter(pid=int(facts["pid"]))
         self._server = Server(
             self.label, facts["mail"], meter, smtp=facts.get("smtp", ""), pop3=facts.get("pop3", "")
@@ -142,4 +163,4 @@ class Given:
         """It is not ours to stop."""
 
 
-Contender = Ours | Ceiling | Peer | Given
+Contender = Ours | Ceiling | Sendall | Peer | Given

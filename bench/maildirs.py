@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
+from glob import glob
 from pathlib import Path
 
 from bench.places import BOXES
@@ -23,8 +24,10 @@ def make_boxes(mail: Path, boxes: Iterable[str] = BOXES, owner: str = "") -> Non
 
 
 def empty(mail: str, boxes: Iterable[str]) -> None:
-    """Removes every message."""
+    """Removes every message, and Dovecot's indexes of them."""
     for box in boxes:
+        for index in glob(f"{mail}/{box}/dovecot*"):
+            os.unlink(index)
         for sub in SUBFOLDERS:
             with os.scandir(f"{mail}/{box}/{sub}") as entries:
                 for entry in entries:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,16 @@ class Meter:
             return int((group_folder(self.group) / "cpuacct.usage").read_text()) / 1e9
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / _TICK
+
+    def settle(self, limit: float = 20.0) -> None:
+        """Wait until the server uses no CPU, or for ``limit`` seconds."""
+        end, last = time.monotonic() + limit, self.cpu()
+        while time.monotonic() < end:
+            time.sleep(0.25)
+            now = self.cpu()
+            if now - last < 0.004:
+                return
+            last = now
 
     def pss(self) -> float:
         """MB (10^6), shared pages divided among those who share them."""

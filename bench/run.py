@@ -13,16 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import disk, table
-from bench.contenders import OURS, Ceiling, Contender, Given, Ours, Peer
+from bench.contenders import OURS, Ceiling, Contender, Given, Ours, Peer, Sendall
 from bench.places import RESULTS, RUN, CannotRunError, require
-from bench.workloads import WORKLOADS, Load, Row, Workload
+from bench.tool import Load, Row
+from bench.workloads import GROUPS, WORKLOADS, Workload, chosen
 
 
 def main() -> None:
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     try:
-        works = [WORKLOADS[name] for name in options.work.split(",")]
+        works = chosen(options.work)
         require()
         if options.image:
             disk.mount_image(options.image)
@@ -34,7 +35,7 @@ def main() -> None:
     except CannotRunError as error:
         sys.exit(f"bench: {error}")
     except KeyError as unknown:
-        sys.exit(f"bench: no workload {unknown}; there are {', '.join(WORKLOADS)}")
+        sys.exit(f"bench: no workload {unknown}; there are {', '.join([*WORKLOADS, *GROUPS])}")
     print(f"\n{table.values(rows)}\n\n{table.ratios(rows, OURS)}\n{table.left_out(rows)}")
 
 
@@ -49,7 +50,7 @@ def arguments() -> argparse.Namespace:
         "--peers", default="postfix", help="postfix,exim,opensmtpd:tuned,dovecot:fast,…; '' for none"
     )
     ap.add_argument("--ceiling", action=argparse.BooleanOptionalAction, default=True,
-                    help="the bare-protocol ceilings, for SMTP workloads into mailboxes")  # fmt: skip
+                    help="what the machine could do: bare protocols")  # fmt: skip
     ap.add_argument(
         "--before", type=Path, metavar="DIR", help="another checkout of this project, beside this one"
     )
@@ -58,6 +59,7 @@ def arguments() -> argparse.Namespace:
     ap.add_argument("--rounds", type=int, default=3, help="the first warms up when there are several")
     ap.add_argument("--scheme", default="plain", help="of our passwords: plain, argon2id")
     ap.add_argument("--messages", type=int, default=0, help="upper limit of messages per SMTP measurement")
+    ap.add_argument("--mailbox", type=int, default=100_000, help="messages in the large mailbox of W7")
     ap.add_argument("--image", nargs="?", const="8G", metavar="SIZE",
                     help="all data on a fresh ext4 with a journal, in a file of this size (8G)")  # fmt: skip
     return ap.parse_args()
@@ -69,7 +71,9 @@ def contenders(options: argparse.Namespace) -> list[Contender]:
         if options.before
         else []
     )
-    ceilings = [Ceiling(durable=True), Ceiling(durable=False)] if options.ceiling else []
+    ceilings: list[Contender] = (
+        [Ceiling(durable=True), Ceiling(durable=False), Sendall()] if options.ceiling else []
+    )
     peers = [Peer(name) for name in options.peers.split(",") if name]
     given = [Given(said) for said in options.given]
     return [Ours(scheme=options.scheme), *before, *peers, *given, *ceilings]
@@ -88,7 +92,7 @@ class Rounds:
         self, works: Sequence[Workload], rivals: Sequence[Contender], options: argparse.Namespace
     ) -> list[Row]:
         """All rows; those of the first of several rounds are marked as warm-up and hold the peak PSS."""
-        load = Load(messages=options.messages)
+        load = Load(options.messages, mailbox=options.mailbox)
         sink = Peer("sink")
         relaying = any(one.needs == "relay" for one in works)
         if relaying:
@@ -98,7 +102,7 @@ class Rounds:
                 load.pss = warm_up = number == 0 and self.rounds > 1
                 for work in works:
                     for rival in rivals:
-                        if work.needs in rival.speaks:
+                        if work.suits(rival.speaks):
                             self._measure(work, rival, load, {"round": number, "warm_up": warm_up})
         finally:
             if relaying:

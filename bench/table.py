@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from itertools import product
 
-from bench.workloads import Row
+from bench.tool import Row
 
 
 def counted(rows: Iterable[Row], work: str, label: str) -> dict[int, Row]:

@@ -1,24 +1,17 @@
 """What is done to a server: which command measures what, and what its figure means.
 
-A workload yields rows: ``work``, ``value`` with its ``unit``, ``more`` (whether more is better), ``cpu`` (seconds
-per 1,000 messages or sessions), ``rss_mb``, ``pss_mb`` where sampled, ``p50_ms`` and ``p99_ms`` where measured, and
-``bad`` when the figure must not be counted. The names are those of the peers folder.
+The names W1 … P3 are those of the peers folder, whose bench.py does the work; the others are measured by the files
+beside this one.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from bench import idle, latency, mailbox
 from bench.contenders import Server
-from bench.places import PEERS, CannotRunError
+from bench.tool import Load, Measure, Row, peers_bench
 
-Row = dict[str, Any]
-LONGEST = 900.0  # seconds one measurement may take
 # Peers that would take minutes for what others do in seconds (peers/RESULTS.md says why): upper limits of messages.
 SLOW = {
     ("exim", "W1"): 500, ("exim", "W3"): 500, ("exim", "W5"): 500,
@@ -26,35 +19,26 @@ SLOW = {
 }  # fmt: skip
 
 
-@dataclass
-class Load:
-    """How to load. ``messages``: upper limit, 0 = the workload's own; ``pss``: sample it, which disturbs timing;
-    ``size_w7``: messages in the large mailbox; ``best``: W1's best rate so far by label."""
-
-    messages: int = 0
-    pss: bool = False
-    size_w7: int = 100_000
-    best: dict[str, float] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Workload:
-    """``needs``: what a contender must speak."""
+    """``needs``: what a contender must speak, words apart by spaces."""
 
     name: str
     about: str
     needs: str
-    run: Callable[[Server, Load], Iterable[Row]]
+    run: Measure
+
+    def suits(self, speaks: frozenset[str]) -> bool:
+        return speaks.issuperset(self.needs.split())
 
 
-def _smtp(name: str) -> Callable[[Server, Load], Iterable[Row]]:
-    def run(server: Server, load: Load) -> Iterable[Row]:
-        limit = SLOW.get((server.label, name), 0)
-        limits = [n for n in (load.messages, limit) if n]
+def _smtp(name: str) -> Measure:
+    def run(server: Server, load: Load) -> list[Row]:
+        limits = [n for n in (load.messages, SLOW.get((server.label, name), 0)) if n]
         options = ["--messages", str(min(limits))] if limits else []
         if not server.durable:
             options += ["--drain", "0"]  # nothing is written, so nothing can be counted
-        rows = list(_bench("smtp", server, server.smtp, load, "--work", name, *options))
+        rows = peers_bench("smtp", server, server.smtp, load, "--work", name, *options)
         for row in rows:
             if not server.durable and row.get("got") == 0:
                 row.pop("bad", None)
@@ -67,9 +51,9 @@ def _smtp(name: str) -> Callable[[Server, Load], Iterable[Row]]:
     return run
 
 
-def _pop3(name: str) -> Callable[[Server, Load], Iterable[Row]]:
-    def run(server: Server, load: Load) -> Iterable[Row]:
-        rows = list(_bench("pop3", server, server.pop3, load, "--work", name))
+def _pop3(name: str) -> Measure:
+    def run(server: Server, load: Load) -> list[Row]:
+        rows = peers_bench("pop3", server, server.pop3, load, "--work", name)
         for row in rows:
             value, unit = (row.get("MBps"), "MB/s") if name == "P3" else (row.get("rate"), "sessions/s")
             row |= {"value": value, "unit": unit, "more": True}
@@ -79,28 +63,16 @@ def _pop3(name: str) -> Callable[[Server, Load], Iterable[Row]]:
     return run
 
 
-def _bench(kind: str, server: Server, target: str, load: Load, *options: str) -> Iterable[Row]:
-    """Rows of peers/bench.py."""
-    command = [
-        sys.executable, str(PEERS / "bench.py"), kind, "--label", server.label, "--target", target,
-        "--mail", server.mail, *server.meter.arguments(), "--runs", "1", *options,
-        *(["--pss"] if load.pss else []),
-    ]  # fmt: skip
-    return rows_of(command)
-
-
-def rows_of(command: list[str]) -> list[Row]:
-    """What a measuring program prints: one JSON object a line."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
-    if done.returncode:
-        raise CannotRunError(f"{' '.join(command[1:3])}: {(done.stderr or done.stdout).strip()[-500:]}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-
-
 def _latency(row: Row, prefix: str) -> None:
     for point in ("p50_ms", "p99_ms"):
         if f"{prefix}_{point}" in row:
             row[point] = row[f"{prefix}_{point}"]
+
+
+def _half(server: Server, load: Load) -> list[Row]:
+    if server.label not in load.best:
+        _smtp("W1")(server, load)
+    return latency.half_load(server, load)
 
 
 _ALL = (
@@ -114,10 +86,31 @@ _ALL = (
     Workload("W2m", "W2 over 100 mailboxes, with latencies", "smtp", _smtp("W2m")),
     Workload("W3m", "W3 over 100 mailboxes, with latencies", "smtp", _smtp("W3m")),
     Workload("W5m", "W5 with latencies", "relay", _smtp("W5m")),
+    Workload("half", "p99 of the last 250 at half of W1's rate", "smtp files", _half),
+    Workload("flood", "p99 of POP3 answers while W1 runs", "smtp pop3", latency.flood),
     Workload("P0", "POP3, empty mailbox", "pop3", _pop3("P0")),
     Workload("P1", "POP3, 10 of 100 read and deleted, 10 clients", "pop3", _pop3("P1")),
     Workload("P1c", "POP3, 10 of 40 read and deleted, 100 clients", "pop3", _pop3("P1c")),
     Workload("P2", "POP3, all of 100 read and kept", "pop3", _pop3("P2")),
     Workload("P3", "POP3, 1 MiB messages", "pop3", _pop3("P3")),
+    Workload("W7o", "opening a mailbox of 100,000, names with ,S= and ,W=", "pop3", mailbox.opening),
+    Workload("W7x", "the same, names without sizes (as Postfix delivers)", "pop3", mailbox.opening_foreign),
+    Workload("W7r", "RETR of 10 MiB messages", "retr", mailbox.large),
+    Workload("W8s", "memory of 1,000 idle SMTP connections", "smtp files", idle.smtp(1000)),
+    Workload("W8s5", "memory of 5,000 idle SMTP connections", "smtp files", idle.smtp(5000)),
+    Workload("W8p", "memory of 1,000 idle POP3 logins", "pop3", idle.pop3(1000)),
+    Workload("W8p5", "memory of 1,000 idle POP3 logins and 4,000 connections", "pop3", idle.pop3(5000)),
+    Workload("W8t", "memory of 1,000 idle TLS connections (POP3)", "tls", idle.tls(1000)),
+    Workload("W8t5", "memory of 5,000 idle TLS connections (POP3)", "tls", idle.tls(5000)),
 )
 WORKLOADS = {one.name: one for one in _ALL}
+GROUPS = {
+    "W6": ("P0", "P1", "P1c"),
+    "W7": ("W7o", "W7x", "W7r"),
+    "W8": ("W8s", "W8s5", "W8p", "W8p5", "W8t", "W8t5"),
+}
+
+
+def chosen(names: str) -> list[Workload]:
+    """What "W1,W7" means. Raises KeyError with the unknown name."""
+    return [WORKLOADS[one] for name in names.split(",") for one in GROUPS.get(name, (name,))]
