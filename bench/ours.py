@@ -23,6 +23,7 @@ class Site:
     folder: Path
     port: int = 12561
     scheme: str = "plain"
+    routes: tuple[tuple[str, int], ...] = (("relay.test", SINK_PORT),)  # domain, port on loopback
     more: str = ""  # tables added to the configuration
 
     @property
@@ -61,6 +62,7 @@ class Site:
 
     def _configuration(self, boxes: tuple[str, ...]) -> str:
         stored = hash_password("secret", self.scheme)
+        routes = "\n".join(f'"{domain}" = "smtp://127.0.0.1:{port}"' for domain, port in self.routes)
         users = "\n".join(f'[users."{box}@bench.test"]\npassword = "{stored}"' for box in boxes)
         return f"""hostname = "ours.bench.test"
 data_dir = "data"
@@ -82,7 +84,7 @@ messages_per_session = 1000000
 from = "127.0.0.0/8"
 action = "relay"
 [routes]
-"relay.test" = "smtp://127.0.0.1:{SINK_PORT}"
+{routes}
 {self.more}
 [domains."bench.test"]
 {users}
