@@ -1,5 +1,6 @@
 # make run    the server on loopback ports, nothing to edit      make test   every test
 # make bench  figures beside the peers                           make lint   ruff and mypy
+# make soak   an hour of everything at once
 .POSIX:
 PYTHON ?= python3
 VENV = .venv
@@ -8,7 +9,7 @@ STAMP = $(VENV)/installed
 DEV_STAMP = $(VENV)/installed-dev
 SOURCES = pyproject.toml requirements/build.txt requirements/run.txt
 
-.PHONY: run test bench lint install lock image-test clean
+.PHONY: run test bench soak lint install lock image-test clean
 
 run: install
 	$(BIN)/mailserver serve -c config.toml
@@ -34,7 +35,10 @@ lint: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	packaging/install-peers
-	$(BIN)/python bench/run.py $(ARGS)
+	$(BIN)/python -m bench.run $(ARGS)
+
+soak: $(DEV_STAMP)
+	$(BIN)/python -m bench.soak $(ARGS)
 
 image-test: $(DEV_STAMP)
 	packaging/docker/test-image

@@ -1,10 +1,10 @@
 """The ceiling: SMTP in a bare asyncio.Protocol on uvloop, with the system calls of an honest server and nothing else.
 
-    python bench/ceiling.py PORT MAIL [--volatile]
+    python -m bench.ceiling PORT MAIL [--volatile]
 
-Takes any recipient, files every message in MAIL/u/new by group commit in one thread (as store/durable.py does), and
-with --volatile writes nothing at all. No policy, no limits, no routing, no events: what Python and uvloop could do at
-best.
+Takes any recipient, files every message in MAIL/LOCAL-PART/new by group commit in one thread (as store/durable.py
+does, files beginning in the same nursery), and with --volatile writes nothing at all. No policy, no limits, no
+routing, no events: what Python and uvloop could do at best.
 """
 
 from __future__ import annotations
@@ -16,28 +16,42 @@ import queue
 import signal
 import sys
 import threading
-from typing import cast
+from itertools import cycle
+from typing import NamedTuple, cast
 
 import uvloop
 
+from mailserver.store import nursery
+
 libc = ctypes.CDLL(None)
 libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+END = b"\r\n.\r\n"
+START_WRITING, WAIT_WRITTEN = 2, 7  # flags of sync_file_range(2)
+
+
+class Message(NamedTuple):
+    """One message and whom to tell."""
+
+    session: Session
+    body: bytes
+    boxes: list[str]
 
 
 class Disk:
     """Group commit of anonymous files: write, push, link, syncfs."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, mail: str) -> None:
-        self.loop, self.new, self.tmp = loop, f"{mail}/u/new", f"{mail}/u/tmp"
-        self.turn: list[tuple[Session, bytes]] = []
-        self.inbox: queue.SimpleQueue[list[tuple[Session, bytes]]] = queue.SimpleQueue()
+        self.loop, self.mail = loop, mail
+        self.folders = cycle(nursery.prepare(f"{mail}/../nursery"))
+        self.turn: list[Message] = []
+        self.inbox: queue.SimpleQueue[list[Message]] = queue.SimpleQueue()
         self.count = 0
         threading.Thread(target=self.run, daemon=True).start()
 
-    def put(self, session: Session, body: bytes) -> None:
+    def put(self, message: Message) -> None:
         if not self.turn:
             self.loop.call_soon(self.hand_over)
-        self.turn.append((session, body))
+        self.turn.append(message)
 
     def hand_over(self) -> None:
         self.inbox.put(self.turn)
@@ -48,32 +62,32 @@ class Disk:
             batch = self.inbox.get()
             while not self.inbox.empty():
                 batch += self.inbox.get()
-            files = []
-            for _, body in batch:
-                fd = os.open(self.tmp, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                os.writev(fd, [b"Received: from client\n", body])
-                files.append(fd)
-            for fd in files:
-                libc.sync_file_range(fd, 0, 0, 2)
-            for fd in files:
-                libc.sync_file_range(fd, 0, 0, 7)
-            for fd in files:
-                self.count += 1
-                os.link(
-                    f"/proc/self/fd/{fd}",
-                    f"{self.new}/{self.count}.{os.getpid()}",
-                    src_dir_fd=fd,
-                    follow_symlinks=True,
-                )
-            libc.syncfs(files[0])
-            for fd in files:
-                os.close(fd)
+            self.commit(batch)
             self.loop.call_soon_threadsafe(report, batch)
 
+    def commit(self, batch: list[Message]) -> None:
+        files = []
+        for message in batch:
+            fd = os.open(next(self.folders), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            os.writev(fd, [b"Received: from client\n", message.body])
+            files.append(fd)
+        for flags in (START_WRITING, WAIT_WRITTEN):
+            for fd in files:
+                libc.sync_file_range(fd, 0, 0, flags)
+        for fd, message in zip(files, batch, strict=True):
+            self.count += 1
+            name = f"{self.count}.{os.getpid()}"
+            for box in message.boxes:
+                target = f"{self.mail}/{box}/new/{name}"
+                os.link(f"/proc/self/fd/{fd}", target, src_dir_fd=fd, follow_symlinks=True)
+        libc.syncfs(files[0])
+        for fd in files:
+            os.close(fd)
 
-def report(batch: list[tuple[Session, bytes]]) -> None:
-    for session, _ in batch:
-        session.queued()
+
+def report(batch: list[Message]) -> None:
+    for message in batch:
+        message.session.queued()
 
 
 class Session(asyncio.Protocol):
@@ -83,24 +97,26 @@ class Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport, self.rest, self.content = cast(asyncio.Transport, transport), b"", False
+        self.parts: list[bytes] = []
+        self.boxes: list[str] = []
         self.transport.write(b"220 ceiling ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
         data, position, out = self.rest + data, 0, b""
         while True:
-            end = data.find(b"\r\n.\r\n" if self.content else b"\n", position)
+            end = data.find(END if self.content else b"\n", position)
             if end < 0:
                 break
             if self.content:
-                body = data[position : end + 2].replace(b"\r\n", b"\n")
-                position, self.content = end + 5, False
-                if self.disk is None:
-                    out += b"250 2.0.0 queued\r\n"
-                else:
-                    self.disk.put(self, body)
+                self.parts.append(data[position : end + 2])
+                position = end + len(END)
+                out += self.received()
                 continue
-            verb, position = data[position : position + 4].upper(), end + 1
-            if verb == b"DATA":
+            verb, line, position = data[position : position + 4].upper(), data[position:end], end + 1
+            if verb == b"RCPT":
+                self.boxes.append(line[line.index(b"<") + 1 : line.index(b"@")].decode())
+                out += b"250 2.1.5 Ok\r\n"
+            elif verb == b"DATA":
                 self.content = True
                 out += b"354 go\r\n"
             elif verb == b"QUIT":
@@ -109,9 +125,24 @@ class Session(asyncio.Protocol):
                 return
             else:
                 out += b"250 2.0.0 Ok\r\n"
-        self.rest = data[position:]
+        self.keep(data[position:])
         if out:
             self.transport.write(out)
+
+    def keep(self, rest: bytes) -> None:
+        """What is not yet a whole line or message; of a content all but what may be the beginning of its end."""
+        if self.content and len(rest) >= len(END):
+            self.parts.append(rest[: 1 - len(END)])
+            rest = rest[1 - len(END) :]
+        self.rest = rest
+
+    def received(self) -> bytes:
+        body = b"".join(self.parts).replace(b"\r\n", b"\n")
+        boxes, self.boxes, self.parts, self.content = self.boxes, [], [], False
+        if self.disk is None:
+            return b"250 2.0.0 queued\r\n"
+        self.disk.put(Message(self, body, boxes))
+        return b""
 
     def queued(self) -> None:
         self.transport.write(b"250 2.0.0 queued\r\n")

@@ -1,197 +1,140 @@
-"""Loads this server and a peer in turn and prints the ratios (bench/README.md)."""
+"""Loads this server and others in turn and prints the ratios (bench/README.md)."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import platform
 import signal
-import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PEERS = Path(os.environ.get("MAILSERVER_PEERS", ROOT.parent / "shared" / "peers"))
-PEERS_DIR = Path(os.environ.setdefault("PEERS_DIR", "/tmp/peers"))
-SMTP_PORT, POP3_PORT, SINK_PORT = 12561, 12661, 12599
-BOXES = ("u", *(f"{i}u" for i in range(1001)))
-
-
-@dataclass
-class Server:
-    """One server under load: how to reach it, where it delivers, whose CPU to count."""
-
-    label: str
-    smtp: str
-    pop3: str
-    mail: str
-    meter: list[str]
-
-
-class Ours:
-    """This project's server with the mailboxes and the route that the load expects."""
-
-    label = "mailserver"
-
-    def __init__(self) -> None:
-        self.folder = PEERS_DIR / "run" / "ours"
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> Server:
-        mail = self.folder / "data" / "mail" / "bench.test"
-        mail.mkdir(parents=True, exist_ok=True)
-        for box in BOXES:
-            for sub in ("tmp", "new", "cur"):
-                (mail / box / sub).mkdir(parents=True, exist_ok=True, mode=0o700)
-        subprocess.run(["chown", "-R", "vmail:vmail", self.folder], check=True)
-        config = self.folder / "config.toml"
-        config.write_text(self.configuration())
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mailserver", "serve", "-c", str(config)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if "ready" in line:
-                break
-        else:
-            sys.exit("mailserver did not start")
-        return Server(
-            self.label,
-            f"127.0.0.1:{SMTP_PORT}",
-            f"127.0.0.1:{POP3_PORT}",
-            str(mail),
-            ["--pid", str(self.process.pid)],
-        )
-
-    def configuration(self) -> str:
-        users = "\n".join(f'[users."{box}@bench.test"]\npassword = "{{PLAIN}}secret"' for box in BOXES)
-        return f"""hostname = "ours.bench.test"
-data_dir = "data"
-run_as = "vmail"
-[smtp]
-listen = ["127.0.0.1:{SMTP_PORT}"]
-[pop3]
-listen = ["127.0.0.1:{POP3_PORT}"]
-[log]
-target = "mailserver.log"
-[[relay]]
-from = "127.0.0.0/8"
-action = "relay"
-[routes]
-"relay.test" = "smtp://127.0.0.1:{SINK_PORT}"
-[domains."bench.test"]
-{users}
-"""
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
-
-
-class Peer:
-    """A server of the peers folder, "postfix" or "dovecot:fast"."""
-
-    def __init__(self, name: str) -> None:
-        self.label = name
-        self.name, _, variant = name.partition(":")
-        self.variant = variant or "default"
-
-    def start(self) -> Server:
-        said = self._call("start")
-        facts = dict(word.split("=", 1) for word in said.split() if "=" in word)
-        address = f"127.0.0.1:{facts['port']}"
-        return Server(self.label, address, address, facts["mail"], ["--cg", facts["cg"]])
-
-    def stop(self) -> None:
-        self._call("stop")
-
-    def _call(self, verb: str) -> str:
-        # The peer's processes keep inherited descriptors open, so its output goes to a file, not to a pipe.
-        said = PEERS_DIR / f"{self.name}-{verb}.out"
-        with said.open("w") as out:
-            subprocess.run(
-                [PEERS / "peer.sh", verb, self.name, self.variant], check=True, stdout=out, stderr=out
-            )
-        return said.read_text()
-
-
-def load(server: Server, kind: str, work: str, out: Path, messages: int) -> None:
-    target = server.smtp if kind == "smtp" else server.pop3
-    limit = ["--messages", str(messages)] if messages and kind == "smtp" else []
-    subprocess.run(
-        [sys.executable, PEERS / "bench.py", kind, "--label", server.label, "--target", target,
-         "--mail", server.mail,
-         *server.meter, "--work", work, "--runs", "1", "--out", str(out), *limit],
-        check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def table(out: Path, ours: str, theirs: str) -> str:
-    rows: dict[str, dict[str, list[dict[str, float]]]] = {}
-    for line in out.read_text().splitlines():
-        row = json.loads(line)
-        if row.get("bad"):
-            print(f"not counted: {row}", file=sys.stderr)
-            continue
-        rows.setdefault(row["work"], {}).setdefault(row["label"], []).append(row)
-    lines = [
-        f"{'':5} {'per second':>24} {'':>7} {'CPU s per 1000':>22} {'':>7} {'peak RSS MB':>19}",
-        f"{'':5} {ours:>12} {theirs:>11} {'ratio':>7} {ours:>11} {theirs:>10} {'ratio':>7} "
-        f"{ours:>10} {theirs:>8}",
-    ]
-    for work, by in sorted(rows.items()):
-        if ours in by and theirs in by:
-
-            def median(label: str, *keys: str, by: dict[str, list[dict[str, float]]] = by) -> float:
-                return statistics.median(next(r[k] for k in keys if k in r) for r in by[label])
-
-            a, b = median(ours, "rate", "sess_per_s"), median(theirs, "rate", "sess_per_s")
-            c, d = median(ours, "cpu"), median(theirs, "cpu")
-            e, f = median(ours, "rss_mb"), median(theirs, "rss_mb")
-            lines.append(
-                f"{work:5} {a:12.0f} {b:11.0f} {a / b:6.1f}x {c:11.3f} {d:10.3f} {c / d:6.2f}x "
-                f"{e:10.0f} {f:8.0f}"
-            )
-    return "\n".join(lines)
+from bench import disk, table
+from bench.contenders import OURS, Ceiling, Contender, Given, Ours, Peer, Sendall
+from bench.places import RESULTS, RUN, CannotRunError, require
+from bench.tool import Load, Row
+from bench.workloads import GROUPS, WORKLOADS, Workload, chosen
 
 
 def main() -> None:
-    ap = argparse.ArgumentParser(description=__doc__)
-    ap.add_argument("--peer", default="postfix", help="postfix, exim, opensmtpd:tuned, dovecot:fast, …")
-    ap.add_argument("--work", default="W1,W2,W3,W4", help="SMTP workloads of the peers folder")
-    ap.add_argument("--pop3", default="", help="POP3 workloads instead: P0,P1,P1c,P2,P3")
-    ap.add_argument("--rounds", type=int, default=3)
-    ap.add_argument("--messages", type=int, default=0, help="upper limit of messages per run")
-    args = ap.parse_args()
-    if not (PEERS / "bench.py").exists() or os.getuid() != 0:
-        sys.exit(f"bench: needs root and the peers folder at {PEERS} (MAILSERVER_PEERS)")
-    if not (PEERS_DIR / "bin" / "smtpload").exists():
-        subprocess.run([PEERS / "setup.sh"], check=True)
-    results = ROOT / "bench" / "results"
-    results.mkdir(exist_ok=True)
-    out = results / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-    kind, work = ("pop3", args.pop3) if args.pop3 else ("smtp", args.work)
-    sink = Peer("sink") if "W5" in work else None
-    if sink:
-        sink.start()
+    options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     try:
-        for _ in range(args.rounds):
-            for contender in (Ours(), Peer(args.peer)):
-                server = contender.start()
-                try:
-                    load(server, kind, work, out, args.messages)
-                finally:
-                    contender.stop()
-    finally:
-        if sink:
-            sink.stop()
-    print(table(out, Ours.label, args.peer))
+        works = chosen(options.work)
+        require()
+        if options.image:
+            disk.mount_image(options.image)
+        RUN.mkdir(parents=True, exist_ok=True)
+        rivals = contenders(options)
+        facts = {"time": time.strftime("%Y-%m-%d %H:%M"), "machine": machine(), "disk": disk.describe(RUN)}
+        print(f"{facts['machine']}; data on {facts['disk']}", file=sys.stderr)
+        rows = Rounds(facts, options.rounds).run(works, rivals, options)
+    except CannotRunError as error:
+        sys.exit(f"bench: {error}")
+    except KeyError as unknown:
+        sys.exit(f"bench: no workload {unknown}; there are {', '.join([*WORKLOADS, *GROUPS])}")
+    print(f"\n{table.values(rows)}\n\n{table.ratios(rows, OURS)}\n{table.left_out(rows)}")
+
+
+def arguments() -> argparse.Namespace:
+    works = "\n".join(f"  {one.name:5} {one.about}" for one in WORKLOADS.values())
+    ap = argparse.ArgumentParser(
+        "bench", description=__doc__, epilog=f"workloads:\n{works}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    ap.add_argument("--work", default="W1,W2,W3,W4,W5", metavar="W1,W2,…")
+    ap.add_argument(
+        "--peers", default="postfix", help="postfix,exim,opensmtpd:tuned,dovecot:fast,…; '' for none"
+    )
+    ap.add_argument("--ceiling", action=argparse.BooleanOptionalAction, default=True,
+                    help="what the machine could do: bare protocols")  # fmt: skip
+    ap.add_argument(
+        "--before", type=Path, metavar="DIR", help="another checkout of this project, beside this one"
+    )
+    ap.add_argument("--given", action="append", default=[], metavar="label=x,smtp=host:port,mail=DIR,pid=N",
+                    help="a server that runs already (or pop3=host:port, cg=GROUP)")  # fmt: skip
+    ap.add_argument("--rounds", type=int, default=3, help="the first warms up when there are several")
+    ap.add_argument("--scheme", default="plain", help="of our passwords: plain, argon2id")
+    ap.add_argument("--messages", type=int, default=0, help="upper limit of messages per SMTP measurement")
+    ap.add_argument("--mailbox", type=int, default=100_000, help="messages in the large mailbox of W7")
+    ap.add_argument("--image", nargs="?", const="8G", metavar="SIZE",
+                    help="all data on a fresh ext4 with a journal, in a file of this size (8G)")  # fmt: skip
+    return ap.parse_args()
+
+
+def contenders(options: argparse.Namespace) -> list[Contender]:
+    before = (
+        [Ours("before", options.before.resolve(), scheme=options.scheme, port=12571)]
+        if options.before
+        else []
+    )
+    ceilings: list[Contender] = (
+        [Ceiling(durable=True), Ceiling(durable=False), Sendall()] if options.ceiling else []
+    )
+    peers = [Peer(name) for name in options.peers.split(",") if name]
+    given = [Given(said) for said in options.given]
+    return [Ours(scheme=options.scheme), *before, *peers, *given, *ceilings]
+
+
+class Rounds:
+    """A B A B: every workload goes over all contenders in turn, round after round, one server up at a time."""
+
+    def __init__(self, facts: dict[str, str], rounds: int) -> None:
+        self.facts, self.rounds = facts, rounds
+        self.rows: list[Row] = []
+        RESULTS.mkdir(exist_ok=True)
+        self.out = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+
+    def run(
+        self, works: Sequence[Workload], rivals: Sequence[Contender], options: argparse.Namespace
+    ) -> list[Row]:
+        """All rows; those of the first of several rounds are marked as warm-up and hold the peak PSS."""
+        load = Load(options.messages, mailbox=options.mailbox)
+        sink = Peer("sink")
+        relaying = any(one.needs == "relay" for one in works)
+        if relaying:
+            sink.start()
+        try:
+            for number in range(self.rounds):
+                load.pss = warm_up = number == 0 and self.rounds > 1
+                for work in works:
+                    for rival in rivals:
+                        if work.suits(rival.speaks):
+                            self._measure(work, rival, load, {"round": number, "warm_up": warm_up})
+        finally:
+            if relaying:
+                sink.stop()
+        return self.rows
+
+    def _measure(self, work: Workload, rival: Contender, load: Load, place: Row) -> None:
+        try:
+            try:
+                rows = list(work.run(rival.start(), load))
+            finally:
+                rival.stop()
+        except (
+            CannotRunError,
+            subprocess.SubprocessError,
+        ) as error:  # one that fails must not end an hour's run
+            rows = [{"work": work.name, "bad": str(error)}]
+        for row in rows:
+            self.rows.append({"label": rival.label, **row, **place})
+            print(self._progress(self.rows[-1]), file=sys.stderr)
+        self.out.write_text(json.dumps({**self.facts, "rows": self.rows}, indent=1))
+
+    def _progress(self, row: Row) -> str:
+        said = f"{row['value']} {row['unit']}" if not row.get("bad") else f"bad: {row['bad']}"
+        return f"round {row['round']}{' (warm-up)' if row['warm_up'] else ''} {row['work']} {row['label']}: {said}"
+
+
+def machine() -> str:
+    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return (
+        f"{len(model)} × {model[0].partition(': ')[2] if model else platform.machine()}, {platform.release()}"
+    )
 
 
 if __name__ == "__main__":

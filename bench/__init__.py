@@ -1,0 +1,1 @@
+"""How fast this server is beside others and beside what the machine could do (bench/README.md)."""

@@ -1,0 +1,36 @@
+"""Where things are, and why the benchmarks cannot run here."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+PEERS = Path(os.environ.get("MAILSERVER_PEERS", ROOT.parent / "shared" / "peers"))
+PEERS_DIR = Path(os.environ.setdefault("PEERS_DIR", "/tmp/peers"))
+RUN = PEERS_DIR / "run"  # the data of every server under load
+SINK_PORT = 12599
+BOXES = ("u", *(f"{i}u" for i in range(1001)))  # what the load generators of the peers folder expect
+
+
+class CannotRunError(Exception):
+    """Why, in one sentence, and what would help."""
+
+
+def require() -> None:
+    """Root, the peers folder and its tools are there (installed when missing); descriptors for 5,000 clients."""
+    if os.geteuid() != 0:
+        raise CannotRunError(
+            "must run as root: the servers change users and CPU is counted in control groups"
+        )
+    if not (PEERS / "bench.py").exists():
+        raise CannotRunError(f"no peers folder at {PEERS}: set MAILSERVER_PEERS to it")
+    os.environ["PATH"] += ":/usr/sbin:/sbin"  # smtp-source, mkfs.ext4
+    if not (PEERS_DIR / "bin" / "smtpload").exists() or not shutil.which("smtp-source"):
+        subprocess.run([PEERS / "setup.sh"], check=True)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
