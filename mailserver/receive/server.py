@@ -243,7 +243,7 @@ class SmtpService:
         if session.proxied is not None and session.proxied.local:
             return True
         here = listener.transport.get_extra_info("sockname") if listener.transport is not None else None
-        return bool(here) and session.client == _address(here[0])
+        return here is not None and session.client == _address(here[0])
 
     def named(self, session: ClientSession, helo: str) -> None:
         """Somebody whom a rule lets relay has said its name, for the first time on its connection."""
