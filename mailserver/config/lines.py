@@ -14,13 +14,15 @@ from typing import NamedTuple
 
 Path = tuple[str | int, ...]
 
-_SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*+")
+# No possessive group: Python before 3.11.5 (Debian 12 has 3.11.2) lets what is inside backtrack and loses its way.
+_SPACE = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*")
 _BLANK = re.compile(r"[ \t]*+")
-_KEY = re.compile(r"""([A-Za-z0-9_-]++)|"((?:[^"\\]|\\.)*+)"|'([^']*+)'""")
+_BASIC = r'[^"\\]*+(?:\\.[^"\\]*+)*'
+_KEY = re.compile(rf"""([A-Za-z0-9_-]++)|"({_BASIC})"|'([^']*+)'""")
 _VALUE = re.compile(
-    r'"""(?:[^"\\]|\\.|"(?!""))*+"""(?:"{0,2})'
-    r"|'''(?:[^']|'(?!''))*+'''(?:'{0,2})"
-    r'|"(?:[^"\\]|\\.)*+"'
+    r'"""[^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*"""(?:"{0,2})'
+    r"|'''[^']*+(?:'(?!'')[^']*+)*'''(?:'{0,2})"
+    rf'|"{_BASIC}"'
     r"|'[^']*+'"
     r"|[^,\]}#\n\r]++",
     re.DOTALL,
