@@ -47,10 +47,20 @@ async def _slow(writer: asyncio.StreamWriter, octets: bytes) -> None:
         writer.write(bytes([octet]))
 
 
-async def _one(
-    number: int, ports: tuple[int, int], slow: bool, room: asyncio.Semaphore, here: list[int]
-) -> None:
-    global _lost
+class Crowd:
+    """How many have arrived, and how often one was lost."""
+
+    def __init__(self, size: int) -> None:
+        self.room, self.complete = asyncio.Semaphore(AT_ONCE), asyncio.Event()
+        self._missing, self.lost = set(range(size)), 0
+
+    def arrived(self, number: int) -> None:
+        self._missing.discard(number)
+        if not self._missing:
+            self.complete.set()
+
+
+async def _one(number: int, ports: tuple[int, int], slow: bool, crowd: Crowd) -> None:
     smtp = number % 3 != 2
     while True:
         with contextlib.suppress(OSError):
