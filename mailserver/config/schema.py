@@ -95,8 +95,9 @@ class Pop3(Section):
     )
     without_utf8: Literal["convert", "as-is", "refuse"] = Field(
         default="convert",
-        description="Mail with UTF-8 in its header, for clients that did not say UTF8 (RFC 6856): convert the header "
-        "to ASCII (RFC 6858; what is stored stays as it is), send it as it is, or refuse it (-ERR [UTF8]).",
+        description="Mail that came by SMTPUTF8 with UTF-8 in its header, for clients that did not say UTF8 "
+        "(RFC 6856): convert the header to ASCII (RFC 6858; what is stored stays as it is), send it as it is, or "
+        "refuse it (-ERR [UTF8]).",
     )
     accounts: dict[str, Pop3Account] = Field(
         default_factory=dict, description="Accounts with terms of their own."

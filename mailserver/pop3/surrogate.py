@@ -41,6 +41,7 @@ _FIELD = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*(?:\n|\Z))*|[^\n]+\Z")
 _NAME = re.compile(r"[!-9;-~]{1,70}\Z")
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^";]*))', re.DOTALL | re.ASCII)
+_CAME_BY_SMTPUTF8 = re.compile(rb"[ \t]with[ \t\r\n]+UTF8[SL]MTP")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+\Z")
 
 
@@ -52,9 +53,16 @@ def header_end(data: bytes) -> int | None:
     return min((at + 1 for at in found if at >= 0), default=None)
 
 
-def is_ascii(data: bytes) -> bool:
-    """Whether the header of the message ``data`` is: nothing has to be converted."""
-    return data.isascii() or data[: header_end(data)].isascii()
+def is_conventional(data: bytes) -> bool:
+    """Whether the message ``data`` is for everybody as it is: nothing has to be converted.
+
+    Only what came by SMTPUTF8 is internationalized mail; its trace says so (RFC 6531 4.3). Octets beyond ASCII in any
+    other header are a fault that has always been passed on, byte for byte, for the sake of signatures.
+    """
+    if data.isascii():
+        return True
+    header = data[: header_end(data)]
+    return header.isascii() or not _CAME_BY_SMTPUTF8.search(header)
 
 
 def to_ascii(header: bytes) -> bytes:

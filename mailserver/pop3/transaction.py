@@ -10,7 +10,7 @@ from mailserver import events
 from mailserver.pop3.maildrop import Maildrop
 from mailserver.pop3.protocol import OK, TERMINATOR, Refused, State, error
 from mailserver.pop3.stuffing import dot_stuff
-from mailserver.pop3.surrogate import is_ascii
+from mailserver.pop3.surrogate import is_conventional
 from mailserver.pop3.transfer import SLICE, Header, HeaderInUtf8, Listing, Transfer, read_cached
 from mailserver.store.maildir import Entry
 
@@ -76,7 +76,7 @@ def _message(session: Session, number: int, entry: Entry, lines: int | None) -> 
     header: Header = "as-is" if session.utf8 else session.service.config.pop3.without_utf8
     if entry.size <= SLICE:
         data = read_cached(f"{maildrop.folder}/{'new' if entry.new else 'cur'}/{entry.name}", entry.size)
-        if data is not None and (header == "as-is" or is_ascii(data)):
+        if data is not None and (header == "as-is" or is_conventional(data)):
             return _head(session, number, entry.size, lines) + dot_stuff(data, lines) + TERMINATOR
     return session.wait(_from_disk(session, number, entry, lines, header))
 

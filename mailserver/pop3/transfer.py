@@ -15,7 +15,7 @@ from typing import Literal
 
 from mailserver.pop3.protocol import TERMINATOR
 from mailserver.pop3.stuffing import Stuffing
-from mailserver.pop3.surrogate import header_end, to_ascii
+from mailserver.pop3.surrogate import header_end, is_conventional, to_ascii
 from mailserver.store.content import Content
 
 SLICE = 256 << 10  # octets read (and held) at once, whatever the message's size
@@ -98,7 +98,7 @@ class Transfer:
         if end is None and len(start) < SLICE:
             end = len(start)  # a header without a body
         old = start[: end or 0]
-        if old.isascii() or (new := to_ascii(old)) == old:
+        if is_conventional(old) or (new := to_ascii(old)) == old:
             return
         if header == "refuse":
             raise HeaderInUtf8

@@ -31,6 +31,7 @@ ONE = b"Subject: one\n\nfirst\n.dot\n..two dots\n"
 TWO = b"Subject: two\n\nsecond\n"
 THREE = b"Subject: three\n\n1\n2\n3\n"
 UTF8 = """\
+Received: from a.test by b.test with UTF8SMTP; Sun, 22 Nov 2026 12:00:00 +0000
 From: Jörg <info@bücher.test>
 To: 用户@例子.test, Alice <alice@example.test>
 Subject: Grüße

@@ -172,7 +172,7 @@ async def test_the_header_of_a_large_message_is_converted(post: Post, end: bytes
     lines = []
     while (line := await client.line()) != b".":
         lines.append(line[1:] if line.startswith(b".") else line)
-    assert lines[0] == b"From: =?utf-8?B?SsO2cmc=?= <info@xn--bcher-kva.test>"
+    assert lines[1] == b"From: =?utf-8?B?SsO2cmc=?= <info@xn--bcher-kva.test>"
     assert lines[-10_000:] == [b"." + b"A" * 75] * 10_000
     if end == b"\n":  # the sizes in the names that the office makes count no other
         assert sum(map(len, lines)) + 2 * len(lines) == size

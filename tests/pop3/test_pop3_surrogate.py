@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.pop3.surrogate import header_end, is_ascii, to_ascii
+from mailserver.pop3.surrogate import header_end, is_conventional, to_ascii
 
 lines = st.lists(
     st.sampled_from(["Subject", "From", "To", "Content-Type", "Received", "X-Y", "ü", ": ", " ", "\t", ";", "=", '"',
@@ -52,7 +52,6 @@ def test_fields(stored: str, shown: str) -> None:
 def test_what_is_no_utf8_stays() -> None:
     header = b"Subject: gr\xfc\xdfe\nFrom: \xff <a@b.test>\n"
     assert to_ascii(header) == header
-    assert not is_ascii(header + b"\nbody\n")
 
 
 @given(texts)
@@ -97,11 +96,13 @@ def test_where_a_header_ends(message: bytes, end: int | None) -> None:
     assert header_end(message) == end
 
 
-def test_a_body_needs_no_conversion() -> None:
-    assert is_ascii(b"Subject: x\n\n\xc3\xbc\n")
-    assert is_ascii(b"\n\xc3\xbc\n")
-    assert not is_ascii(b"Subject: \xc3\xbc\n\n")
-    assert not is_ascii(b"Subject: \xc3\xbc\n")
+def test_only_internationalized_headers_need_conversion() -> None:
+    trace = b"Received: from a.test by b.test\n\twith UTF8SMTPSA id 1;\n"
+    assert not is_conventional(trace + b"Subject: \xc3\xbc\n\n")
+    assert not is_conventional(trace + b"Subject: \xc3\xbc\n")
+    assert is_conventional(trace + b"Subject: x\n\n\xc3\xbc\n")
+    assert is_conventional(b"\n\xc3\xbc\n")
+    assert is_conventional(b"Received: by b.test with ESMTP;\nSubject: \xc3\xbc\n\n with UTF8SMTP\n")
 
 
 def test_addresses_by_the_thousand_are_not_parsed() -> None:
