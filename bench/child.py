@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from bench.meter import Meter, group_folder, make_group, remove_group
 from bench.places import ROOT, CannotRunError
 
 READY = 120.0  # seconds a server may take to say "ready": 1,000,000 messages, 100,000 queued
+_READY = re.compile(rb"\bready\b")  # not "already"
 STOP = 40.0  # seconds to drain after SIGTERM
 
 
@@ -39,7 +41,7 @@ class Child:
         self.start_s = time.monotonic() - began  # from exec to ready
 
     def _until_ready(self, deadline: float) -> None:
-        while b"ready" not in self.log.read_bytes():
+        while not _READY.search(self.log.read_bytes()):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise CannotRunError(f"{self.name} did not start: {self.log.read_text()[-500:]}")

@@ -39,15 +39,12 @@ class Server:
 
 
 class Ours:
-    """This project's server, or that of the checkout ``root``; ``scheme`` of the passwords as `user hash` knows it."""
+    """This project's server, or that of the checkout ``root``, on ``site``."""
 
     speaks = frozenset(RELAYS | READS | {"tls"})
 
-    def __init__(
-        self, label: str = OURS, root: Path = ROOT, *, scheme: str = "plain", port: int = 12561
-    ) -> None:
-        self.label, self.root = label, root
-        self.site = Site(RUN / f"ours-{label}", port=port, scheme=scheme)
+    def __init__(self, label: str, site: Site, root: Path = ROOT) -> None:
+        self.label, self.site, self.root = label, site, root
         self._made = False
         self._child: Child | None = None
 

@@ -74,7 +74,7 @@ def _open(server: Server) -> Row:
     return {**said, "value": said["sess_p50_ms"], "unit": "ms", "more": False, "cpu": cpu}
 
 
-def fill(mail: str, box: str, messages: int, size: int, *, sized: bool) -> None:
+def fill(mail: str, box: str, messages: int, size: int, *, sized: bool, sync: bool = True) -> None:
     """``messages`` of ``size`` octets in ``box`` and nothing else, owned by whoever owns the folder."""
     empty(mail, [box])
     folder = f"{mail}/{box}/new"
@@ -90,4 +90,5 @@ def fill(mail: str, box: str, messages: int, size: int, *, sized: bool) -> None:
             file.write(content)
             os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         os.utime(path, (born, born))
-    os.sync()
+    if sync:
+        os.sync()

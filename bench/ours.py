@@ -6,6 +6,7 @@ Everything else is the default configuration; only limits that are meant to stop
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,17 +51,18 @@ class Site:
     def mail(self) -> Path:
         return self.data / "mail" / "bench.test"
 
-    def make(self, boxes: tuple[str, ...] = BOXES) -> None:
+    def make(self, boxes: Iterable[str] = BOXES) -> None:
         """Afresh: what an earlier run left is removed."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.data.mkdir(parents=True)
+        boxes = list(boxes)
         self.config.write_text(self._configuration(boxes))
         for folder in (self.folder, self.data, self.data / "mail", self.mail):
             folder.mkdir(exist_ok=True, mode=0o700)
             shutil.chown(folder, OWNER, OWNER)
         make_boxes(self.mail, boxes, OWNER)
 
-    def _configuration(self, boxes: tuple[str, ...]) -> str:
+    def _configuration(self, boxes: Sequence[str]) -> str:
         stored = hash_password("secret", self.scheme)
         routes = "\n".join(f'"{domain}" = "smtp://127.0.0.1:{port}"' for domain, port in self.routes)
         users = "\n".join(f'[users."{box}@bench.test"]\npassword = "{stored}"' for box in boxes)

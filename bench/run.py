@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench import disk, table
 from bench.contenders import OURS, Ceiling, Contender, Given, Ours, Peer, Sendall
+from bench.ours import Site
 from bench.places import RESULTS, RUN, CannotRunError, require
 from bench.tool import Load, Row
 from bench.workloads import GROUPS, WORKLOADS, Workload, chosen
@@ -66,17 +67,16 @@ def arguments() -> argparse.Namespace:
 
 
 def contenders(options: argparse.Namespace) -> list[Contender]:
-    before = (
-        [Ours("before", options.before.resolve(), scheme=options.scheme, port=12571)]
-        if options.before
-        else []
-    )
+    ours = [Ours(OURS, Site(RUN / "ours", scheme=options.scheme))]
+    if options.before:
+        site = Site(RUN / "before", port=12571, scheme=options.scheme)
+        ours.append(Ours("before", site, options.before.resolve()))
     ceilings: list[Contender] = (
         [Ceiling(durable=True), Ceiling(durable=False), Sendall()] if options.ceiling else []
     )
     peers = [Peer(name) for name in options.peers.split(",") if name]
     given = [Given(said) for said in options.given]
-    return [Ours(scheme=options.scheme), *before, *peers, *given, *ceilings]
+    return [*ours, *peers, *given, *ceilings]
 
 
 class Rounds:
