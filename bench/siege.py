@@ -16,8 +16,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench.contenders import Ours, Server
-from bench.places import ROOT
+from bench.contenders import OURS, Ours, Server
+from bench.ours import Site
+from bench.places import ROOT, RUN
 
 PATIENCE = 1.0  # seconds a good client may have to wait
 _MESSAGE = "From: <good@bench.test>\r\nTo: <u@bench.test>\r\nSubject: still here?\r\n\r\n" + "text\r\n" * 600
@@ -59,7 +60,7 @@ def main() -> int:
     ap.add_argument("--idle", type=int, default=5000)
     ap.add_argument("--times", type=int, default=200, help="transactions of the good client")
     args = ap.parse_args()
-    contender = Ours()
+    contender = Ours(OURS, Site(RUN / "siege"))
     server = contender.start()
     try:
         worst = besiege(server, args.slow, args.idle, args.times)
@@ -72,7 +73,7 @@ def besiege(server: Server, slow: int, idle: int, times: int) -> float:
     """The good client's longest wait, seconds."""
     for name, work in (("SMTP alone", send), ("POP3 alone", fetch)):
         print(line(name, waits(work, server, 20)))
-    before = server.meter.rss()
+    before = server.meter.pss()
     ports = [target.split(":")[1] for target in (server.smtp, server.pop3)]
     crowd = subprocess.Popen(
         [sys.executable, "-m", "bench.crowd", *ports, str(slow), str(idle)],
@@ -83,15 +84,15 @@ def besiege(server: Server, slow: int, idle: int, times: int) -> float:
         if crowd.stdout.readline() != "ready\n":
             raise SystemExit("the crowd could not connect")
         taken = {name: waits(work, server, times) for name, work in (("SMTP", send), ("POP3", fetch))}
-        after = server.meter.rss()
+        after = server.meter.pss()
         lost = crowd.communicate("")[0].strip()
     finally:
         crowd.kill()
     for name, seconds in taken.items():
         print(line(f"{name} beside {slow} slow, {idle} idle", seconds))
-    each = (after - before) / (slow + idle) / 1024
+    each = (after - before) * 1e6 / 1024 / (slow + idle)
     print(
-        f"memory {before / 1e6:.0f} MB, with the crowd {after / 1e6:.0f} MB: {each:.1f} KiB for each; {lost} thrown out"
+        f"memory {before:.0f} MB, with the crowd {after:.0f} MB: {each:.1f} KiB for each; {lost} thrown out"
     )
     return max(map(max, taken.values()))
 
