@@ -6,7 +6,9 @@ import fcntl
 import os
 import resource
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,6 +22,12 @@ BOXES = ("u", *(f"{i}u" for i in range(1001)))  # what the load generators of th
 
 class CannotRunError(Exception):
     """Why, in one sentence, and what would help."""
+
+
+def stop_on_signals() -> None:
+    """SIGTERM and SIGINT end the program through its ``finally`` clauses, so that what was started is stopped."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
 
 
 def require() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import signal
 import subprocess
 import sys
 import time
@@ -16,14 +15,14 @@ from pathlib import Path
 from bench import disk, table
 from bench.contenders import OURS, Ceiling, Contender, Given, Ours, Peer, Sendall
 from bench.ours import Site
-from bench.places import RESULTS, RUN, CannotRunError, require
+from bench.places import RESULTS, RUN, CannotRunError, require, stop_on_signals
 from bench.tool import Load, Row
 from bench.workloads import GROUPS, WORKLOADS, Workload, chosen
 
 
 def main() -> None:
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
+    stop_on_signals()
     try:
         works = chosen(options.work)
         require()
