@@ -43,8 +43,9 @@ class Ours:
 
     speaks = frozenset(RELAYS | READS | {"tls"})
 
-    def __init__(self, label: str, site: Site, root: Path = ROOT) -> None:
-        self.label, self.site, self.root = label, site, root
+    def __init__(self, label: str = OURS, site: Site | None = None, root: Path = ROOT) -> None:
+        self.label, self.root = label, root
+        self.site = site or Site(RUN / "ours")
         self._made = False
         self._child: Child | None = None
 

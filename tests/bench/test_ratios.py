@@ -44,5 +44,8 @@ def test_a_fault_is_said_and_its_round_left_out() -> None:
 
 
 def test_a_rival_that_never_ran_has_no_ratio() -> None:
-    rows = [row("ours", 1, 200), {"work": "W1", "label": "peer", "round": 1, "warm_up": False, "bad": "refused"}]
+    rows = [
+        row("ours", 1, 200),
+        {"work": "W1", "label": "peer", "round": 1, "warm_up": False, "bad": "refused"},
+    ]
     assert "peer" not in table.ratios(rows, "ours")
