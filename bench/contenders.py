@@ -13,7 +13,7 @@ from bench.child import Child
 from bench.maildirs import make_boxes
 from bench.meter import Meter
 from bench.ours import Site
-from bench.places import PEERS, PEERS_DIR, ROOT, RUN
+from bench.places import PEERS, PEERS_DIR, ROOT, RUN, CannotRunError
 
 OURS = "mailserver"
 # SMTP into files that can be counted, relaying, POP3, large messages over POP3, TLS
@@ -43,8 +43,9 @@ class Ours:
 
     speaks = frozenset(RELAYS | READS | {"tls"})
 
-    def __init__(self, label: str, site: Site, root: Path = ROOT) -> None:
-        self.label, self.site, self.root = label, site, root
+    def __init__(self, label: str = OURS, site: Site | None = None, root: Path = ROOT) -> None:
+        self.label, self.root = label, root
+        self.site = site or Site(RUN / "ours")
         self._made = False
         self._child: Child | None = None
 
@@ -128,11 +129,11 @@ class Peer:
     def _call(self, verb: str) -> str:
         # The peer's processes keep inherited descriptors open, so its output goes to a file, not to a pipe.
         said = PEERS_DIR / f"{self.name}-{verb}.out"
+        command = [str(PEERS / "peer.sh"), verb, self.name, self.variant]
         with said.open("w") as out:
-            subprocess.run(
-                [PEERS / "peer.sh", verb, self.name, self.variant],
-                check=True, stdout=out, stderr=out, timeout=120,
-            )  # fmt: skip
+            done = subprocess.run(command, check=False, stdout=out, stderr=out, timeout=120)
+        if done.returncode:
+            raise CannotRunError(f"{self.label} did not {verb}: {said.read_text().strip()[-300:]}")
         return said.read_text()
 
 

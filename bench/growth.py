@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 from bench import disk, table
 from bench.accounts import Size, SizedSite, sized
 from bench.contenders import Ours, Server
-from bench.places import PEERS_DIR, RESULTS, RUN, CannotRunError, require
+from bench.places import PEERS_DIR, RESULTS, RUN, CannotRunError, require, stop_on_signals
 from bench.pop3_probe import session
 from bench.tool import Row, rows_of
 
@@ -139,7 +138,7 @@ def main() -> None:
         ap.add_argument(f"--{name}", type=int, default=size, help=f"of the large one ({size:,})")
     ap.add_argument("--image", nargs="?", const="16G", metavar="SIZE", help="on a fresh ext4 with a journal")
     options = ap.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stop_on_signals()
     try:
         known = axes(options)
         chosen = [known[name] for name in options.axes.split(",")]

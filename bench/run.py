@@ -5,24 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench import disk, table
 from bench.contenders import OURS, Ceiling, Contender, Given, Ours, Peer, Sendall
 from bench.ours import Site
-from bench.places import RESULTS, RUN, CannotRunError, require
+from bench.places import RESULTS, RUN, CannotRunError, require, stop_on_signals
 from bench.tool import Load, Row
 from bench.workloads import GROUPS, WORKLOADS, Workload, chosen
 
 
 def main() -> None:
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
+    stop_on_signals()
     try:
         works = chosen(options.work)
         require()
@@ -93,20 +93,13 @@ class Rounds:
     ) -> list[Row]:
         """All rows; those of the first of several rounds are marked as warm-up and hold the peak PSS."""
         load = Load(options.messages, mailbox=options.mailbox)
-        sink = Peer("sink")
-        relaying = any(one.needs == "relay" for one in works)
-        if relaying:
-            sink.start()
-        try:
+        with sink(needed=any(one.needs == "relay" for one in works)):
             for number in range(self.rounds):
                 load.pss = warm_up = number == 0 and self.rounds > 1
                 for work in works:
                     for rival in rivals:
                         if work.suits(rival.speaks):
                             self._measure(work, rival, load, {"round": number, "warm_up": warm_up})
-        finally:
-            if relaying:
-                sink.stop()
         return self.rows
 
     def _measure(self, work: Workload, rival: Contender, load: Load, place: Row) -> None:
@@ -115,10 +108,8 @@ class Rounds:
                 rows = list(work.run(rival.start(), load))
             finally:
                 rival.stop()
-        except (
-            CannotRunError,
-            subprocess.SubprocessError,
-        ) as error:  # one that fails must not end an hour's run
+        except (CannotRunError, OSError, subprocess.SubprocessError) as error:
+            # One that fails must not end an hour's run.
             rows = [{"work": work.name, "bad": str(error)}]
         for row in rows:
             self.rows.append({"label": rival.label, **row, **place})
@@ -128,6 +119,20 @@ class Rounds:
     def _progress(self, row: Row) -> str:
         said = f"{row['value']} {row['unit']}" if not row.get("bad") else f"bad: {row['bad']}"
         return f"round {row['round']}{' (warm-up)' if row['warm_up'] else ''} {row['work']} {row['label']}: {said}"
+
+
+@contextmanager
+def sink(*, needed: bool) -> Iterator[None]:
+    """Where relayed mail goes, the same for everybody."""
+    if not needed:
+        yield
+        return
+    peer = Peer("sink")
+    peer.start()
+    try:
+        yield
+    finally:
+        peer.stop()
 
 
 def machine() -> str:

@@ -26,7 +26,7 @@ import uvloop
 from bench import disk
 from bench.child import Child
 from bench.ours import Site
-from bench.places import RESULTS, ROOT, RUN, CannotRunError, require
+from bench.places import RESULTS, ROOT, RUN, CannotRunError, require, stop_on_signals
 from bench.soak_clients import read, send
 from bench.soak_ledger import Fate, Ledger
 from bench.soak_sink import Sink
@@ -175,6 +175,7 @@ def main() -> None:
     options = ap.parse_args()
     if options.deep is None:
         options.deep = 100_000 if options.minutes >= 10 else 2_000
+    stop_on_signals()
     try:
         require()
         if options.image:

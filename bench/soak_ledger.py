@@ -56,10 +56,6 @@ class Ledger:
     def count(self, fate: Fate) -> int:
         return sum(1 for one in self.fates if one & fate)
 
-    def open(self, *, local: bool) -> int:
-        """Acknowledged, and nowhere seen yet."""
-        return sum(1 for number in self.ids if self.local[number] == local)
-
     def lost(self, queued: Container[str]) -> Iterator[tuple[int, str]]:
         """Acknowledged, not seen anywhere, and not in the queue."""
         return ((number, id) for number, id in self.ids.items() if id not in queued)
