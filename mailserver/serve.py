@@ -18,6 +18,7 @@ from mailserver.config.faults import ConfigError
 from mailserver.config.load import Loaded, load
 from mailserver.host import privileges
 from mailserver.host.confinement import confine
+from mailserver.host.heap import return_large_blocks
 from mailserver.host.lock import DataDirLock
 from mailserver.host.secrets import exposed
 from mailserver.host.surroundings import certificates
@@ -33,6 +34,7 @@ def serve(config_path: Path) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
         return 2
     data_dir = str(loaded.config.data_dir)
+    return_large_blocks()
     try:
         listeners = Listeners(loaded.config)
         os.umask(0o077)

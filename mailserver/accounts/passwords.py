@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import ctypes
 import hashlib
 import hmac
@@ -70,7 +69,6 @@ def hash_password(password: str, scheme: str = "argon2id") -> str:
     if scheme not in SCHEMES:
         raise ValueError(f"unknown scheme {scheme}; known: {', '.join(SCHEMES)}")
     if scheme == "argon2id":
-        _return_memory_at_once()
         return _HASHER.hash(_prepare(password))
     if SCHEMES[scheme]:
         return _make_crypt(_prepare(password), scheme)
@@ -184,7 +182,6 @@ def _split(stored: str) -> tuple[str, str]:
 def _verify_argon2(secret: bytes, stored: str) -> bool:
     if extract_parameters(stored).memory_cost > _ARGON2_MEMORY_MAX:
         return False
-    _return_memory_at_once()
     try:
         return _HASHER.verify(stored, secret)
     except VerificationError as error:
@@ -223,19 +220,6 @@ def _make_crypt(secret: bytes, scheme: str) -> str:
     if made is None or not made.startswith(prefix):
         raise ValueError(f"this system's libcrypt does not know {scheme}")
     return made.decode("ascii")
-
-
-@cache
-def _return_memory_at_once() -> None:
-    """Fix glibc's mmap threshold (mallopt M_MMAP_THRESHOLD) at 4 MiB, so argon2's 19 MiB go back to the
-    system.
-
-    By default the threshold grows with the first such block that is freed; from then on every thread's heap
-    keeps its 19 MiB for good (seen: +39 MiB with two threads). Other C libraries have no mallopt and need
-    none.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(-3, 4 << 20)
 
 
 @cache
