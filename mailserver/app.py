@@ -143,7 +143,7 @@ class App:
         self.durable = Durable(loop, nursery.prepare(os.path.join(data_dir, "nursery")))
         self.mailboxes = Mailboxes(
             os.path.join(data_dir, "mail"), hostname=config.hostname, memory=config.limits.index_memory,
-            durable=self.durable, executor=self.blocking,
+            executor=self.blocking,
         )  # fmt: skip
         self.accounts = Accounts(config, database_of(config), executor=self.hashing, now=now)
         self.gateway = OpenRelayGuard(default_gateways(), enabled=config.guard.gateway)

@@ -330,6 +330,22 @@ def discard(path: str) -> None:
         os.unlink(path)
 
 
+def discard_all(paths: Sequence[str]) -> bool:
+    """Unlink beside the commits, not synced: for mail whose owner no longer wants it. Whether any was missing; what
+    cannot be unlinked is left. Blocking."""
+    missing = False
+    for path in paths:
+        crash_point("before-remove")
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            missing = True
+        except OSError:  # the caller looks at what is left
+            continue
+        crash_point("after-remove")
+    return missing
+
+
 def move(path: str, target: str) -> None:
     """Rename to a free name on the same file system and sync both folders. Blocking, raises OSError."""
     os.rename(path, target)
@@ -352,17 +368,17 @@ def make_directory(path: str) -> None:
 
 
 def _remove(job: Job) -> OSError | None:
-    return _unlink(job, job.remove) or _unlink(job, job.remove_then)
+    return _unlink(job.remove) or _unlink(job.remove_then)
 
 
-def _unlink(job: Job, paths: tuple[str, ...]) -> OSError | None:
+def _unlink(paths: tuple[str, ...]) -> OSError | None:
     failure: OSError | None = None
     for path in paths:
         crash_point("before-remove")
         try:
             os.unlink(path)
         except FileNotFoundError:
-            job.missing += (path,)
+            pass
         except OSError as error:
             failure = RemovalFailed(error.errno, error.strerror, path)
         crash_point("after-remove")

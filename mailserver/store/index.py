@@ -27,7 +27,7 @@ from typing import TypeVar
 
 from mailserver.store import maildir
 from mailserver.store.content import Content
-from mailserver.store.durable import Durable, Job, RemovalFailed
+from mailserver.store.durable import discard_all
 from mailserver.store.maildir import Entries, Entry, Files, base_name
 
 MESSAGE_MEMORY = 144  # octets: a name of about 70 octets, a place in a list, one in an array
@@ -36,7 +36,7 @@ READY_MAX = 100_000  # mailboxes known to exist
 IN_FLIGHT = 65536  # deliveries between new_name() and delivered() at most
 _GRANULARITY = 50_000_000  # ns; the kernel's clock for files ticks every 1 to 10 ms
 _COARSE = 2_100_000_000  # ns; a time of whole seconds comes from a file system that has no finer ones
-REMOVALS = 250  # files unlinked in one commit: about 5 ms that a delivery may have to wait
+REMOVALS = 250  # files unlinked by one thread before others get their turn
 NAME_MAX = 250  # octets of a folder's name; file systems allow 255
 _SAFE = re.compile(rb"[^A-Za-z0-9_+=.-]")
 
@@ -111,12 +111,11 @@ class Mailboxes:
         *,
         hostname: str,
         memory: int,
-        durable: Durable,
         executor: Executor,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         self._root, self._memory, self._now = root, memory, now
-        self._durable, self._executor = durable, executor
+        self._executor = executor
         self._source = maildir.NameSource(hostname)
         self._boxes: OrderedDict[str, _Mailbox] = OrderedDict()
         self._ready: dict[str, str] = {}
@@ -204,13 +203,11 @@ class Mailboxes:
         return len(gone)
 
     async def _unlink(self, paths: Sequence[str]) -> bool:
-        """In portions: whoever waits for a commit waits for one of them. Whether any file was not found."""
+        """Beside the commits, so that no delivery waits for it. Whether any file was not found."""
         missing = False
         for start in range(0, len(paths), REMOVALS):
-            job = Job(remove=tuple(paths[start : start + REMOVALS]))
-            with suppress(RemovalFailed):
-                await asyncio.shield(self._durable.commit(job))
-            missing = missing or bool(job.missing)
+            portion = self._in_thread(discard_all, paths[start : start + REMOVALS])
+            missing = await asyncio.shield(asyncio.ensure_future(portion)) or missing
         return missing
 
     def status(self) -> dict[str, int]:

@@ -39,12 +39,11 @@ class NewFile:
 @dataclass(slots=True)
 class Job:
     """``remove`` is unlinked after the names of ``files`` are synced, ``remove_then`` only when all of ``remove``
-    is gone; what is missing already is fine, and listed in ``missing`` afterwards."""
+    is gone; what is missing already is fine."""
 
     files: tuple[NewFile, ...] = ()
     remove: tuple[str, ...] = ()
     remove_then: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
 
 
 class RemovalFailed(OSError):  # noqa: N818 - says what happened, like the other outcomes here

@@ -22,9 +22,7 @@ STORED = b"Subject: hello\n\nThe text.\n"
 async def rooms(tmp_path):
     durable = Durable(asyncio.get_running_loop())
     with ThreadPoolExecutor(1) as executor:
-        mailboxes = Mailboxes(
-            str(tmp_path / "mail"), hostname="mx.test", memory=1 << 20, durable=durable, executor=executor
-        )
+        mailboxes = Mailboxes(str(tmp_path / "mail"), hostname="mx.test", memory=1 << 20, executor=executor)
         yield mailboxes, LocalDelivery(mailboxes, durable, lambda: 1_700_000_000.0)
         durable.close()
 

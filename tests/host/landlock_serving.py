@@ -34,9 +34,7 @@ def hello(folder, name):
 async def deliver():
     """Alone, many together, a hard link, a move between folders, a removal."""
     durable = Durable(asyncio.get_running_loop())
-    mailboxes = Mailboxes(
-        str(data / "mail"), hostname="x", memory=1 << 20, durable=durable, executor=ThreadPoolExecutor(2)
-    )
+    mailboxes = Mailboxes(str(data / "mail"), hostname="x", memory=1 << 20, executor=ThreadPoolExecutor(2))
     folder, other = await mailboxes.ensure("alice@example.test"), await mailboxes.ensure("bob@example.test")
     first = mailboxes.new_name(time.time(), 6, 7)
     await durable.commit(hello(folder, first))

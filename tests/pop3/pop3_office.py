@@ -23,7 +23,6 @@ from mailserver.policy.guard import Guard
 from mailserver.policy.networks import Networks
 from mailserver.policy.rates import Rates
 from mailserver.pop3.server import Pop3Service
-from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
 
 ALICE = "alice@example.test"
@@ -128,12 +127,10 @@ class Post:
         self.root = root
         self.loop = asyncio.get_running_loop()
         self.executor = ThreadPoolExecutor(2)
-        self.durable = Durable(self.loop)
         self.mailboxes = Mailboxes(
             str(root),
             hostname="mail.example.test",
             memory=64 << 20,
-            durable=self.durable,
             executor=self.executor,
         )
         self.events: list[Event] = []
@@ -219,5 +216,4 @@ class Post:
         for client in self.clients:
             with suppress(OSError):
                 await client.writer.wait_closed()
-        self.durable.close()
         self.executor.shutdown()

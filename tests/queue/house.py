@@ -57,7 +57,6 @@ class House:
             f"{self.root}/mail",
             hostname="mx.test",
             memory=1 << 20,
-            durable=self.durable,
             executor=self.executor,
         )
         now = lambda: self.clock  # noqa: E731

@@ -28,7 +28,7 @@ class Store:
         self.executor = ThreadPoolExecutor(2)
         self.ahead = 3_600_000_000_000
         self.mailboxes = Mailboxes(
-            str(root), hostname="mx.test", memory=memory, durable=self.durable, executor=self.executor,
+            str(root), hostname="mx.test", memory=memory, executor=self.executor,
             now=self.clock,
         )  # fmt: skip
         self.now = NOW
@@ -226,7 +226,7 @@ async def test_a_mailbox_that_vanished_is_made_again(store: Store) -> None:
 
 @given(st.lists(st.text(max_size=300), min_size=2, max_size=2, unique=True))
 def test_keys_never_leave_the_root_and_never_meet(keys: list[str]) -> None:
-    mailboxes = Mailboxes("/mail", hostname="h", memory=0, durable=None, executor=None)  # type: ignore[arg-type]
+    mailboxes = Mailboxes("/mail", hostname="h", memory=0, executor=None)  # type: ignore[arg-type]
     paths = []
     for user in keys:
         path = mailboxes.directory(f"{user}@example.test")
@@ -241,7 +241,7 @@ def test_keys_never_leave_the_root_and_never_meet(keys: list[str]) -> None:
 
 
 def test_keys_by_example() -> None:
-    mailboxes = Mailboxes("/mail", hostname="h", memory=0, durable=None, executor=None)  # type: ignore[arg-type]
+    mailboxes = Mailboxes("/mail", hostname="h", memory=0, executor=None)  # type: ignore[arg-type]
     assert mailboxes.directory("alice.b+c@example.test") == "/mail/example.test/alice.b+c"
     assert mailboxes.directory("../../etc@..") == "/mail/%2E./%2E.%2F..%2Fetc"
     assert mailboxes.directory('a@b"\0%@example.test') == "/mail/example.test/a%40b%22%00%25"
