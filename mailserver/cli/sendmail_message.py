@@ -2,7 +2,7 @@
 added.
 
 Pure. Fields are edited whole, octet by octet as they came (RFC 5322 2.2); the body is never touched. Lines
-end in LF here.
+end in LF here, and hold no CR.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ class Message(NamedTuple):
 
 def read(lines: Iterable[bytes], *, dot_ends: bool) -> Message:
     """``dot_ends``: a line with a single dot is the end (sendmail without -i). What does not start with a
-    header field is all body; an mbox "From " line in front is dropped."""
+    header field is all body; an mbox "From " line in front is dropped.
+
+    A CR amid a line, which no message may hold (RFC 5322 2.3), becomes a space: a cron job's progress display
+    must not cost its report.
+    """
     kept: list[bytes] = []
     for line in lines:
-        text = line.removesuffix(b"\n").removesuffix(b"\r")
+        text = line.removesuffix(b"\n").removesuffix(b"\r").replace(b"\r", b" ")
         if dot_ends and text == b".":
             break
         kept.append(text + b"\n")

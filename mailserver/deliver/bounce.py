@@ -15,7 +15,7 @@ from email.utils import formatdate
 from textwrap import wrap
 from typing import Literal
 
-from mailserver.message.envelope import Delivered, Envelope, Local, Outcome, Recipient
+from mailserver.message.envelope import Delivered, Envelope, Failed, Local, Outcome, Recipient
 
 Kind = Literal["failure", "delay", "success"]
 
@@ -106,9 +106,10 @@ _OPENINGS: dict[Kind, str] = {
     "success": "Your message has arrived at the recipients below, as you asked to be told.",
 }
 _ADVICE: dict[Kind, str] = {
-    "failure": "What you can do: check each address for typing errors and read the answer below it, for it\n"
-    "was written by the system that refused the message. Then send the message again, or reach\n"
-    "the recipient by other means. If that does not help, show this report to your postmaster.",
+    "failure": "What you can do: check each address for typing errors and read the reason below it; what\n"
+    "follows \"said\" was written by the system that refused the message. Then send the message\n"
+    "again, or reach the recipient by other means. If that does not help, show this report to\n"
+    "your postmaster.",
     "delay": "What you can do: nothing, unless it is urgent. You will be told if we have to give up.",
     "success": "Where it says \"relayed\" the message was handed to a system that sends no such reports;\n"
     "you may hear no more about it.",
@@ -133,6 +134,10 @@ def _human_part(
             lines.append(f"    (your message was addressed to <{_text(recipient.alias)}>)")
         by = _speaker(outcome)
         word = f"{_action(recipient, kind)}; " if kind == "success" else ""
+        if isinstance(outcome, Failed) and outcome.status.startswith(
+            "4"
+        ):  # nobody refused it: it grew too old
+            word = f"given up after {_span(now - envelope.accepted)}, at last: "
         lines += [_folded(f"    {word}{by}{_text(outcome.reply, _DIAGNOSTIC_MAX)}", "    "), ""]
     if len(recipients) > _LISTED_MAX:
         lines += [f"... and {len(recipients) - _LISTED_MAX} more, see the attached report.", ""]
@@ -154,10 +159,14 @@ def _speaker(outcome: Outcome) -> str:
 
 
 def _ago(seconds: float) -> str:
+    return "just now" if seconds < 60 else f"{_span(seconds)} ago"
+
+
+def _span(seconds: float) -> str:
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if (count := int(seconds // length)) > 0:
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "just now"
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return "less than a minute"
 
 
 # ---- for programs (RFC 3464 2) --------------------------------------------------------------------

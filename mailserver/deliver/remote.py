@@ -149,7 +149,8 @@ async def _fit(session: Session, work: _Work) -> tuple[list[Recipient], Payload,
     """Whether this message can go to this peer: who may be sent, in which form, with SMTPUTF8 or without."""
     offered, remote, payload, envelope = session.offered, session.remote, work.payload, work.envelope
     limit = offered.get("SIZE", "")
-    if limit.isdecimal() and 0 < int(limit) < payload.size:
+    # At most twenty digits (RFC 1870 6); Python refuses to convert thousands.
+    if limit.isdecimal() and len(limit) <= 20 and 0 < int(limit) < payload.size:
         work.settle(outcome.too_large(payload.size, int(limit), remote))
         return [], payload, False
     todo = work.pending()

@@ -16,6 +16,7 @@ from email.message import Message
 from email.parser import BytesHeaderParser
 
 PARTS_MAX = 10_000  # MIME parts of one message
+LOOKALIKES_MAX = 100_000  # lines that only begin like a delimiter; parts in parts look at them again
 DEPTH_MAX = 30  # parts within parts
 HEADER_MAX = 65_536  # octets of one part's header
 TYPE_MAX = 1_000  # octets of a Content-Type; reading its parameters takes quadratic time
@@ -49,7 +50,7 @@ class _Conversion:
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
-        self._parts = 0
+        self._parts = self._lookalikes = 0
         self.out: list[bytes] = []
 
     def entity(self, start: int, end: int, depth: int) -> None:
@@ -103,6 +104,9 @@ class _Conversion:
             line_end = end if line_end < 0 else line_end
             if raw[after + 2 * closes : line_end].strip(b" \t"):
                 search = after  # a longer boundary, another one
+                self._lookalikes += 1
+                if self._lookalikes > LOOKALIKES_MAX:
+                    raise ValueError("too many lines like delimiters")
                 continue
             self._piece(done, at, depth, part=within)
             search, within = line_end, not closes

@@ -337,6 +337,10 @@ class Handler:
         if len(text) <= MEMORY_MAX:
             return Body(head, size, lines, (text,), None, eight_bit)
         file = SpillFile(transfer.path + ".text")
-        file.write([head, text])
+        try:
+            file.write([head, text])
+        except BaseException:
+            file.remove()  # else a full disk stays full, and every such message costs a descriptor
+            raise
         file.close()
         return Body(head, size, lines, (), file.path, eight_bit)

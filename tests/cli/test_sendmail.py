@@ -113,12 +113,19 @@ def test_text_without_a_header_is_all_body() -> None:
     assert addresses(["a@x.test, b@x.test", "a@x.test"]) == ["a@x.test", "b@x.test"]
 
 
+def test_a_cr_amid_a_line_does_not_cost_the_message() -> None:
+    message = read([b"Subject: a\rb\r\n", b"\r\n", b"10%\r20%\r\r\n"], dot_ends=True)
+    assert message.content() == b"Subject: a b\r\n\r\n10% 20% \r\n"
+
+
 @given(st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"") + b"\n")))
 def test_nothing_is_lost(lines: list[bytes]) -> None:
     message = read(lines, dot_ends=False)
     recipients(message)
     kept = b"".join(message.fields) + message.body
-    everything = b"".join(line.removesuffix(b"\n").removesuffix(b"\r") + b"\n" for line in lines)
+    everything = b"".join(
+        line.removesuffix(b"\n").removesuffix(b"\r").replace(b"\r", b" ") + b"\n" for line in lines
+    )
     if not everything.startswith(b"From "):
         assert everything in {kept, b"".join(message.fields) + b"\n" + message.body}
 

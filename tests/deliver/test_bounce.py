@@ -159,6 +159,19 @@ def test_nobody_is_said_to_have_said_what_nobody_said(age, words):
     assert (bob["Remote-MTA"], eve["Remote-MTA"]) == (None, "dns; mx.remote.test")  # RFC 3464 2.3.5
 
 
+def test_who_was_tried_until_the_end_is_told_so():
+    late = Failed("connection refused while connecting", "4.4.1", "mx.remote.test [192.0.2.1]:25")
+    report = compose(
+        envelope(accepted=NOW - 5 * 86400), [(recipient(), late), (recipient("e@x.test"), REFUSED)]
+    )
+    text = " ".join(read(report)[1].get_content().split())
+    given_up = (
+        "<bob@remote.test> given up after 5 days, at last: mx.remote.test [192.0.2.1]:25: connection refused"
+    )
+    assert given_up in text
+    assert "<e@x.test> mx.remote.test [192.0.2.1]:25 said: 550 5.1.1" in text
+
+
 def test_success_is_delivered_here_and_relayed_elsewhere():
     local = recipient("carol@example.test", route=Local("carol@example.test"))
     outcomes = [(local, Delivered("in the mailbox")), (recipient(), Delivered("250 ok", "mx.remote.test"))]

@@ -255,6 +255,11 @@ async def test_size_is_checked_beforehand(tmp_path: Path) -> None:
         assert not any(line.startswith("MAIL") for line in peer.said)
 
 
+async def test_a_size_that_is_no_number_of_rfc_1870_limits_nothing(tmp_path: Path) -> None:
+    async with Peer(offers=(f"SIZE {'9' * 5000}",)) as peer, sender(tmp_path) as our:
+        assert isinstance((await our.send(peer.route))[0], Delivered)
+
+
 async def test_extensions_are_used_when_offered(tmp_path: Path) -> None:
     recipient = Recipient(
         7, "jürgen@a.test", Remote("x"), orcpt="rfc822;a+2Bb+3Dc@d.test", notify=("SUCCESS", "DELAY")

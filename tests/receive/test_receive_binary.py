@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.receive.binary import DEPTH_MAX, PARTS_MAX, TYPE_MAX, to_text
+from mailserver.receive.binary import DEPTH_MAX, LOOKALIKES_MAX, PARTS_MAX, TYPE_MAX, to_text
 
 BINARY = b"\0\r\n\r\xff\n--x\r\n"
 LEAF = b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n"
@@ -89,8 +89,9 @@ def test_a_message_within_a_message_is_not_encoded_but_its_parts_are() -> None:
         + b"\0",
         b"Content-Type: message/rfc822\r\n\r\n" * (DEPTH_MAX + 1) + LEAF + b"\0",
         multipart(b"b", *([b"\r\n"] * PARTS_MAX), LEAF + b"\0"),
+        multipart(b"b", b"\r\n" + b"\r\n--b-" * (LOOKALIKES_MAX + 1), LEAF + b"\0"),
     ],
-    ids=["header", "encoded", "preamble", "type", "deep", "messages", "many"],
+    ids=["header", "encoded", "preamble", "type", "deep", "messages", "many", "lookalikes"],
 )
 def test_what_cannot_be_converted_is_refused_and_not_tried_again(wire: bytes) -> None:
     assert to_text(wire) is None

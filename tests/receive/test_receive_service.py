@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import email
 import errno
+import os
+import resource
 import smtplib
 import ssl
 from email.message import EmailMessage
@@ -352,6 +354,29 @@ async def test_binary_content_becomes_text(tmp_path: Path) -> None:
     assert b"\0" not in stored
     part = email.message_from_bytes(stored).get_payload()[1]
     assert part.get_payload(decode=True) == binary
+    await desk.close()
+
+
+async def test_binary_mail_that_fits_the_disk_only_before_its_conversion_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    content = b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n" + bytes(
+        2 * MEMORY_MAX
+    )  # one third more in base64
+    desk = await Desk(tmp_path).open()
+    envelope = ENVELOPE.replace(b"b.test>\r\n", b"b.test> BODY=BINARYMIME\r\n", 1)
+    said = HELLO + envelope + b"BDAT %d LAST\r\n" % len(content) + content + b"QUIT\r\n"
+    saved = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) * 5 // 4, saved[1]))
+    try:
+        assert codes(await desk.talk(said))[-2:] == ["452 4.3.1", "221 2.0.0"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, saved)
+    async with asyncio.timeout(10):
+        while list((tmp_path / "tmp").iterdir()):
+            await asyncio.sleep(0.01)
+    opened = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    assert not [name for name in opened if name.startswith(f"{tmp_path}/tmp/")]
     await desk.close()
 
 
