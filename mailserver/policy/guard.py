@@ -128,12 +128,17 @@ class Guard:
         return verdict
 
     def succeeded(self, address: str, account: str, now: float) -> None:
-        """A login was good: its pair starts anew, and its address is known as somebody's."""
+        """A login was good: its pair starts anew, and its address is known as somebody's.
+
+        The first one ends the slowness of its address, too. Later ones do not: failures beside good logins are
+        counted only when there were more than are forgiven, and whoever has one account has a good login any time.
+        """
         if address in self._trusted:
             return
         where = client_key(address)
         self._pairs.pop((where, _name(account)), None)
-        self._addresses.pop((where, ""), None)
+        if not self._is_good(where, now):
+            self._addresses.pop((where, ""), None)
         _put(self._good, where, now, TRACKED_MAX)
 
     # ---- for the administrator -----------------------------------------------------------------------------
@@ -199,10 +204,13 @@ class Guard:
 
     def _forgives(self, where: str, now: float) -> bool:
         """Whether a failure from here would not count: good logins, and not too many failures beside them."""
-        since = self._good.get(where)
-        if since is None or now - since >= self._settings.good_login:
+        if not self._is_good(where, now):
             return False
         return self._settings.forgiven_per_hour > 0 and not self._forgiven.wait(where, now)
+
+    def _is_good(self, where: str, now: float) -> bool:
+        since = self._good.get(where)
+        return since is not None and now - since < self._settings.good_login
 
 
 def _reason(trace: _Trace, key: _Key) -> str:

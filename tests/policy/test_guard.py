@@ -136,6 +136,23 @@ def test_who_owns_one_account_may_not_guess_at_another_for_ever():
     )  # a bucket, its refill, one at each longest delay, the way there
 
 
+def test_who_owns_one_account_may_not_guess_at_all_others_for_ever():
+    """One guess at each of many accounts, and a good login whenever the address would be slowed down."""
+    guard = Guard(Settings(forgiven_per_hour=20))
+    guesses, now = 0, 0.0
+    while now < 3600 and guesses < 10_000:
+        now += 0.1
+        if guesses % 5 == 0:
+            guard.succeeded(HERE, BOB, now)
+        victim = f"user{guesses}@example.test"
+        verdict = guard.ask(HERE, victim, now)
+        now += verdict.wait
+        if not verdict.refuse:
+            guard.failed(HERE, victim, now)
+            guesses += 1
+    assert guesses < 20 + 20 + 5 + 3600 / 30 + 20  # as above, and the accounts that are free
+
+
 def test_goodness_ends():
     guard = Guard(Settings(good_login=100))
     guard.succeeded(HERE, BOB, 0.0)
