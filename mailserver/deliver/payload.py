@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
-from mailserver.deliver.downgrade import to_seven_bit
+from mailserver.deliver.downgrade import SIZE_MAX, CannotConvert, to_seven_bit
 from mailserver.message.envelope import Envelope
 from mailserver.store.content import Content
 
 SLICE = 262144  # octets
+_CONVERTER = ThreadPoolExecutor(1, "seven-bit")  # one message at a time, for a conversion takes much memory
 
 
 class Payload:
@@ -46,13 +48,15 @@ class Payload:
 
     async def seven_bit(self) -> Payload:
         """The same message without an octet above 127. Raises CannotConvert, OSError."""
-        content = self.whole
-        if content is None:
-            assert self._content is not None
-            content = await asyncio.to_thread(self._content.read)
-            if content.isascii():  # large content is declared, not examined
-                return Payload(content, None, head=b"", eight_bit=False)
-        return Payload(await asyncio.to_thread(to_seven_bit, content), None, head=b"", eight_bit=False)
+        content, whole = self._content, self.whole
+        if whole is None:
+            assert content is not None
+            if await asyncio.to_thread(_is_ascii, content):  # large content is declared, not examined
+                return Payload(None, content, head=b"", eight_bit=False)
+            if content.length > SIZE_MAX:
+                raise CannotConvert("too large")
+        work = asyncio.get_running_loop().run_in_executor(_CONVERTER, _converted, whole, content)
+        return Payload(await work, None, head=b"", eight_bit=False)
 
 
 async def load(content: Content, envelope: Envelope) -> Payload:
@@ -63,6 +67,17 @@ async def load(content: Content, envelope: Envelope) -> Payload:
     head = await asyncio.to_thread(next, content.chunks(SLICE))
     eight_bit = envelope.body != "7BIT" or envelope.smtputf8 or not head.isascii()
     return Payload(None, content, head=head, eight_bit=eight_bit)
+
+
+def _is_ascii(content: Content) -> bool:
+    return all(piece.isascii() for piece in content.chunks(SLICE))
+
+
+def _converted(whole: bytes | None, content: Content | None) -> bytes:
+    if whole is None:
+        assert content is not None
+        whole = content.read()
+    return to_seven_bit(whole)
 
 
 def _next(chunks: Iterator[bytes]) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 from peer import DROP, SILENT, STANDARD, Peer
 from sending import HELLO, QUICK, sender
 
+from mailserver.deliver.downgrade import SIZE_MAX
 from mailserver.deliver.timeouts import Timeouts
 from mailserver.message.envelope import Deferred, Delivered, Failed, Recipient, Remote
 
@@ -253,6 +254,14 @@ async def test_size_is_checked_beforehand(tmp_path: Path) -> None:
         (result,) = await our.send(peer.route)
         assert (type(result), result.status) == (Failed, "5.3.4")
         assert not any(line.startswith("MAIL") for line in peer.said)
+
+
+async def test_a_conversion_is_bounded_and_what_needs_none_is_not(tmp_path: Path) -> None:
+    text = b"Subject: s\n\n" + b"line\n" * (SIZE_MAX // 5)
+    async with Peer(offers=()) as peer, sender(tmp_path) as our:
+        (result,) = await our.send(peer.route, data=text + b"\xff\n", body="8BITMIME")
+        assert (type(result), result.status) == (Failed, "5.6.3")
+        assert isinstance((await our.send(peer.route, data=text, body="8BITMIME"))[0], Delivered)
 
 
 async def test_a_size_that_is_no_number_of_rfc_1870_limits_nothing(tmp_path: Path) -> None:
