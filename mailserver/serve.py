@@ -57,6 +57,7 @@ def _become_ordinary(loaded: Loaded) -> None:
     else:
         privileges.drop(loaded.config.run_as, data_dir)
     privileges.no_new_privs()
+    privileges.no_cores()
     os.makedirs(data_dir, mode=0o700, exist_ok=True)
 
 

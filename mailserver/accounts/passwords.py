@@ -42,6 +42,7 @@ _CRYPT_COST = {
     "sha512-crypt": 100_000,
     "sha256-crypt": 100_000,
 }  # 0: its default
+_SHA_CRYPT_ROUNDS = 5000  # where the setting does not say
 _SETTING_MAX = 192  # CRYPT_GENSALT_OUTPUT_SIZE
 _CRYPT_DATA = 1 << 18  # octets; struct crypt_data is 32 KiB in libxcrypt, 128 KiB in old glibc
 
@@ -159,8 +160,16 @@ def fits_digest(stamp: bytes, digest: bytes, stored: str) -> bool:
 
 def is_fast(stored: str) -> bool:
     """Whether verify() takes so much less than argon2 that a wrong password is told from a wrong name."""
-    scheme = _split(stored)[0]
-    return scheme == "PLAIN" or scheme in _DIGESTS or scheme.startswith("SCRAM-")
+    scheme, rest = _split(stored)
+    if scheme == "PLAIN" or scheme in _DIGESTS or scheme.startswith("SCRAM-"):
+        return True
+    if rest.startswith("$1$"):
+        return True
+    if sha := re.match(r"\$[56]\$(?:rounds=(\d+)\$)?", rest):
+        return int(sha[1] or _SHA_CRYPT_ROUNDS) < _CRYPT_COST["sha512-crypt"] // 2
+    if bcrypt := re.match(r"\$2[aby]\$(\d\d)\$", rest):
+        return int(bcrypt[1]) < 9
+    return not rest.startswith(_CRYPT) and memory(stored) < MEMORY // 2
 
 
 def _prepare(password: str) -> bytes:

@@ -36,7 +36,7 @@ from mailserver.accounts.steps import (
 
 __all__ = [
     "LINE_MAX", "PASSWORDS", "Challenge", "Channel", "Credentials", "Dialogue", "KeysWanted",
-    "Outcome", "Proven", "Question", "Refused", "SaslError", "TokenGiven", "UnknownMechanism", "offered",
+    "Outcome", "Proven", "Question", "Refused", "SaslError", "TokenGiven", "UnknownMechanism", "known", "offered",
 ]  # fmt: skip
 
 LINE_MAX = 12288  # octets of one response without CRLF, RFC 4954 section 4
@@ -130,6 +130,11 @@ def offered(channel: Channel) -> tuple[str, ...]:
     return _offered(
         channel.safe, channel.scram, bool(channel.bindings), bool(channel.identities), channel.bearer
     )
+
+
+def known(name: str) -> bool:
+    """Whether some channel has this mechanism (any case)."""
+    return name.upper() in _ALL
 
 
 @functools.lru_cache(maxsize=32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pwd
+import resource
 import stat
 
 PR_SET_NO_NEW_PRIVS = 38
@@ -37,6 +38,8 @@ def drop(run_as: str | None, data_dir: str | None = None) -> bool:
     except OSError as error:
         raise PrivilegeError(f"cannot become {user.pw_name!r}: {error}") from error
     _verify(user)
+    # Libraries and programs look for their files there: not in root's home, which is closed to us now.
+    os.environ.update(HOME=user.pw_dir, USER=user.pw_name, LOGNAME=user.pw_name)
     return True
 
 
@@ -46,6 +49,13 @@ def no_new_privs() -> None:
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise PrivilegeError(f"prctl(PR_SET_NO_NEW_PRIVS): {os.strerror(number)}")
+
+
+def no_cores() -> None:
+    """No core file of us or of the programs we start (setrlimit(2)): passwords and keys are in our memory.
+
+    Programs that take cores from the kernel (core(5)), systemd-coredump among them, respect the limit."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _account(run_as: str | None) -> pwd.struct_passwd:

@@ -15,7 +15,7 @@ from mailserver import reply
 from mailserver.accounts.authenticate import LoggedIn as Entered
 from mailserver.accounts.door import Attempt, PutOff
 from mailserver.accounts.errors import AccountsUnavailable
-from mailserver.accounts.sasl import Challenge, Channel, Refused, SaslError, UnknownMechanism
+from mailserver.accounts.sasl import Challenge, Channel, Refused, SaslError, UnknownMechanism, known
 from mailserver.events import LoggedIn, LoginFailed
 from mailserver.receive.wire import CLOSED, COMMAND, FOREVER, HANDSHAKE, LOGIN, Wire
 from mailserver.reply import Reply
@@ -42,7 +42,7 @@ class LoginVerbs(Wire):
                 name, self.channel(), service=self._service.name, client=self.session.client
             )
         except UnknownMechanism:
-            return reply.UNKNOWN_MECHANISM if self._is_safe() else reply.LOGIN_NEEDS_TLS
+            return reply.LOGIN_NEEDS_TLS if not self._is_safe() and known(name) else reply.UNKNOWN_MECHANISM
         return self._step(initial[0].encode() if initial else None)
 
     def _no_login_now(self) -> Reply | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from argon2 import PasswordHasher
@@ -113,3 +116,43 @@ def test_the_stand_in_for_unknown_names_is_a_whole_hash() -> None:
     """A malformed one would answer at once, and so tell who exists."""
     with pytest.raises(VerifyMismatchError):
         PasswordHasher().verify(login._NOBODY, "anything")
+
+
+# Of "cryptpw"; glibc's default of 5000 rounds takes a tenth of argon2.
+SHA512_CRYPT = (
+    "$6$abcdefgh$9vPmfxJeKzUJkIRpmp1fCKkfGaRAi/6kkDMJW05ucc1co2afnSI6UF4lWlSOqM8fKlyx.f1rdXWv67smiaSWJ."
+)
+LIGHT_ARGON2 = PasswordHasher(time_cost=1, memory_cost=1 << 10, parallelism=1).hash("x")
+
+
+@pytest.mark.parametrize("stored", ["{SSHA}AAAA", "{PLAIN}x", "$1$salt$x", SHA512_CRYPT, LIGHT_ARGON2])
+async def test_a_wrong_password_costs_as_much_as_an_unknown_name(stored: str) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        check = login.LoginCheck(executor=executor, now=time.time)
+
+        async def cost(lock: login.Lock) -> float:
+            least = 60.0
+            for n in range(5):
+                before = time.process_time()  # of all threads
+                assert await check.check("name", b"wrong%d" % n, lock) is None
+                least = min(least, time.process_time() - before)
+            return least
+
+        assert await cost(login.Lock(stored)) > 0.7 * await cost(login.Lock())
+
+
+async def test_logins_that_wait_for_a_backend_do_not_keep_out_those_that_need_none() -> None:
+    never = asyncio.Event()
+
+    async def hangs(password: bytes) -> bool:  # noqa: ARG001 - a Secret, as backends give it
+        return await never.wait()
+
+    with ThreadPoolExecutor(1) as executor:
+        check = login.LoginCheck(executor=executor, now=time.time)
+        stuck = []
+        for n in range(2 * login.WAITING_MAX):
+            stuck.append(asyncio.create_task(check.check("far", b"%d" % n, login.Lock(hangs))))
+            if n % 64 == 63:  # until these have come to the backend
+                assert await check.check("near", b"%d" % n, login.Lock(f"{{PLAIN}}{n}")) == ""
+        never.set()
+        assert await asyncio.gather(*stuck) == [""] * len(stuck)

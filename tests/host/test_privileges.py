@@ -37,8 +37,12 @@ def test_after_the_drop_there_is_no_way_back(tmp_path):
                 continue
             raise SystemExit("root again")
         print(open("/proc/self/status").read())
+        print("HOME", os.environ["HOME"], os.environ["USER"], os.environ["LOGNAME"])
     """)
     assert done.returncode == 0, done.stderr
+    assert (
+        f"HOME {nobody.pw_dir} nobody nobody" in done.stdout
+    )  # root's home is closed to whoever looks for ~
     for name in ("CapPrm", "CapEff", "CapAmb"):
         assert f"{name}:\t0000000000000000" in done.stdout
     assert (tmp_path / "data").stat().st_uid == nobody.pw_uid

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import signal
 import smtplib
 import socket
@@ -64,6 +65,7 @@ def test_a_server_started_as_root_serves_a_low_port_as_nobody(folder):
         try:
             assert b"READY=1" in manager.recv(4096)
             status = Path(f"/proc/{server.pid}/status").read_text()
+            limits = Path(f"/proc/{server.pid}/limits").read_text()
             with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
                 client.sendmail("a@sender.test", ["alice@example.test"], "Subject: x\r\n\r\nhello\r\n")
         finally:
@@ -76,6 +78,9 @@ def test_a_server_started_as_root_serves_a_low_port_as_nobody(folder):
     assert "0" not in fields["Groups"].split()
     assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
     assert fields["NoNewPrivs"] == "1"
+    assert re.search(
+        r"^Max core file size +0 +0 ", limits, re.MULTILINE
+    )  # passwords and keys are in its memory
     assert code == 0
     (mail,) = (folder / "data/mail/example.test/alice/new").iterdir()
     assert mail.stat().st_uid == nobody.pw_uid

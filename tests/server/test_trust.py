@@ -145,6 +145,7 @@ def test_in_clear_only_what_shows_no_password_and_binds_no_channel(
     for mechanism in ("PLAIN", "LOGIN", "SCRAM-SHA-256-PLUS", "XOAUTH2"):
         assert smtp.say(f"AUTH {mechanism} " + b64("\0carol@example.test\0pencil")).startswith("538 5.7.11 ")
         assert pop3.say(f"AUTH {mechanism} " + b64("\0carol@example.test\0pencil")).startswith("-ERR ")
+    assert smtp.say("AUTH GSSAPI").startswith("504 5.5.4 ")  # TLS would not help
     assert pop3.say("USER carol@example.test").startswith("-ERR ")
     for client, begin, end in (
         (smtp, "334 ", "235 2.7.0 Authentication succeeded"),
