@@ -27,7 +27,7 @@ REMEMBERED_MAX = 10_000  # successes (about 200 octets each)
 MEMORY = 64 << 20  # octets that verifications may take together
 # Verifications running: what the memory allows, and one core stays for mail, whoever storms the door.
 AT_ONCE = max(1, min(MEMORY // passwords.MEMORY, len(os.sched_getaffinity(0)) - 1))
-WAITING_MAX = 128  # hashes computed or waiting for it; beyond it logins are put off. Backends bound their own questions.
+WAITING_MAX = 128  # hashes computed or waiting for it; beyond it logins are put off (backends bound their questions)
 PASSWORD_MAX = 4096  # octets
 
 # What names without an account are verified against: same cost as a real one, and nobody knows its password.
@@ -52,9 +52,7 @@ class LoginCheck:
         self._secret = os.urandom(32)
         self._good: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         self._running: dict[bytes, asyncio.Task[str | None]] = {}
-        self._hashing = (
-            0  # of those running, without the ones that wait for a backend: it must not keep others out
-        )
+        self._hashing = 0  # of those running, without the ones that wait for a backend: they keep nobody out
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._large = asyncio.Lock()  # hashes from elsewhere that take more memory than ours, one at a time
 

@@ -144,7 +144,7 @@ async def test_a_wrong_password_costs_as_much_as_an_unknown_name(stored: str) ->
 async def test_logins_that_wait_for_a_backend_do_not_keep_out_those_that_need_none() -> None:
     never = asyncio.Event()
 
-    async def hangs(password: bytes) -> bool:  # noqa: ARG001 - a Secret, as backends give it
+    async def hangs(password: bytes) -> bool:
         return await never.wait()
 
     with ThreadPoolExecutor(1) as executor:
