@@ -27,7 +27,9 @@ REMEMBERED_MAX = 10_000  # successes (about 200 octets each)
 MEMORY = 64 << 20  # octets that verifications may take together
 # Verifications running: what the memory allows, and one core stays for mail, whoever storms the door.
 AT_ONCE = max(1, min(MEMORY // passwords.MEMORY, len(os.sched_getaffinity(0)) - 1))
-WAITING_MAX = 128  # verifications running or waiting; beyond it logins are put off
+WAITING_MAX = (
+    128  # hashes computed or waiting for it; beyond it logins are put off. Backends bound themselves.
+)
 PASSWORD_MAX = 4096  # octets
 
 # What names without an account are verified against: same cost as a real one, and nobody knows its password.
@@ -52,6 +54,9 @@ class LoginCheck:
         self._secret = os.urandom(32)
         self._good: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         self._running: dict[bytes, asyncio.Task[str | None]] = {}
+        self._hashing = (
+            0  # of those running, without the ones that wait for a backend: it must not keep others out
+        )
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._large = asyncio.Lock()  # hashes from elsewhere that take more memory than ours, one at a time
 
@@ -59,7 +64,7 @@ class LoginCheck:
         """What ``password`` is to the account ``name``: the name of one of its app passwords, "" its own
         password, None nothing.
 
-        Raises AccountsUnavailable when WAITING_MAX verifications are under way, the executor does not work,
+        Raises AccountsUnavailable when WAITING_MAX hashes are under way, the executor does not work,
         or whoever has to be asked does not answer.
         """
         if not password or len(password) > PASSWORD_MAX:
@@ -69,8 +74,9 @@ class LoginCheck:
             return label
         task = self._running.get(key)
         if task is None:
-            if len(self._running) >= WAITING_MAX:
+            if self._hashing >= WAITING_MAX:
                 raise AccountsUnavailable("too many logins at once")
+            self._hashing += 1
             task = asyncio.get_running_loop().create_task(self._verify(key, password, lock))
             self._running[key] = task
         try:
@@ -82,11 +88,10 @@ class LoginCheck:
 
     async def _verify(self, key: bytes, password: bytes, lock: Lock) -> str | None:
         try:
-            large = isinstance(lock.secret, str) and passwords.memory(lock.secret) > passwords.MEMORY
-            async with self._large if large else contextlib.nullcontext(), self._turn:
-                opened = await asyncio.get_running_loop().run_in_executor(
-                    self._executor, _opened, password, lock
-                )
+            try:
+                opened = await self._hash(password, lock)
+            finally:
+                self._hashing -= 1
             if opened is None and callable(lock.secret) and await lock.secret(password):
                 opened = ""
         except (RuntimeError, MemoryError) as error:  # the executor was shut down; no 19 MiB to be had
@@ -96,6 +101,11 @@ class LoginCheck:
         if opened is not None:
             self._remember(key, opened)
         return opened
+
+    async def _hash(self, password: bytes, lock: Lock) -> str | None:
+        large = isinstance(lock.secret, str) and passwords.memory(lock.secret) > passwords.MEMORY
+        async with self._large if large else contextlib.nullcontext(), self._turn:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, _opened, password, lock)
 
     def _remembered(self, key: bytes, seconds: float) -> str | None:
         at, label = self._good.get(key, (0.0, ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import subprocess
@@ -138,3 +139,20 @@ async def test_a_wrong_password_costs_as_much_as_an_unknown_name(stored: str) ->
             return least
 
         assert await cost(login.Lock(stored)) > 0.7 * await cost(login.Lock())
+
+
+async def test_logins_that_wait_for_a_backend_do_not_keep_out_those_that_need_none() -> None:
+    never = asyncio.Event()
+
+    async def hangs(password: bytes) -> bool:
+        return await never.wait()
+
+    with ThreadPoolExecutor(1) as executor:
+        check = login.LoginCheck(executor=executor, now=time.time)
+        stuck = []
+        for n in range(2 * login.WAITING_MAX):
+            stuck.append(asyncio.create_task(check.check("far", b"%d" % n, login.Lock(hangs))))
+            if n % 16 == 15:  # its turn comes when most of these have had theirs
+                assert await check.check("near", b"%d" % n, login.Lock(f"{{PLAIN}}{n}")) == ""
+        never.set()
+        assert await asyncio.gather(*stuck) == [""] * len(stuck)
