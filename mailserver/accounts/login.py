@@ -27,9 +27,7 @@ REMEMBERED_MAX = 10_000  # successes (about 200 octets each)
 MEMORY = 64 << 20  # octets that verifications may take together
 # Verifications running: what the memory allows, and one core stays for mail, whoever storms the door.
 AT_ONCE = max(1, min(MEMORY // passwords.MEMORY, len(os.sched_getaffinity(0)) - 1))
-WAITING_MAX = (
-    128  # hashes computed or waiting for it; beyond it logins are put off (backends bound their questions)
-)
+WAITING_MAX = 128  # hashes computed or waiting for it; beyond it logins are put off
 PASSWORD_MAX = 4096  # octets
 
 # What names without an account are verified against: same cost as a real one, and nobody knows its password.
