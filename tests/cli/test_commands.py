@@ -52,11 +52,13 @@ def folder(tmp_path: Path) -> Path:
 async def _smtp_greeting(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"220 mail.example.test ESMTP\r\n")
     writer.close()
+    await writer.wait_closed()
 
 
 async def _pop3_refusal(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"-ERR too many\r\n")
     writer.close()
+    await writer.wait_closed()
 
 
 class Running:
@@ -101,6 +103,8 @@ class Running:
             good.close()
             bad.close()
             await control.close()
+            greeters = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*greeters, return_exceptions=True)  # a client may have reset its connection
         database.close()
 
     async def _status(self, _: dict[str, Any]) -> Any:
