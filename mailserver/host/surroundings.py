@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import errno
 import os
@@ -31,6 +32,7 @@ def everything(config_path: Path, own: Set[SocketAddress] | None) -> Callable[[C
         yield from certificates(config)
         yield from _user(config)
         yield from _data_dir(config)
+        yield from _read_again(config, config_path)
         if own is not None:
             yield from _addresses(config, own)
         for one in exposed(config, config_path):
@@ -84,12 +86,41 @@ class _Server(NamedTuple):
             return cls(user.pw_uid, groups, user.pw_uid == os.geteuid())
         return cls(os.geteuid(), {os.getegid(), *os.getgroups()}, True) if os.geteuid() else None
 
+    def may_read(self, path: str) -> bool:
+        """By the mode bits of the file and of its folders. Raises OSError."""
+        folders = (str(folder) for folder in Path(os.path.realpath(path)).parents)
+        return self._has(os.stat(path), 4) and all(self._has(os.stat(folder), 1) for folder in folders)
+
+    def _has(self, status: os.stat_result, bits: int) -> bool:
+        shift = 6 if status.st_uid == self.uid else 3 if status.st_gid in self.gids else 0
+        return (status.st_mode >> shift) & bits == bits
+
     def may_write(self, status: os.stat_result) -> bool:
         """By the mode bits: make, find and read files there."""
         mode = stat.S_IMODE(status.st_mode)
         if status.st_uid == self.uid:
             return mode & 0o700 == 0o700
         return (mode & 0o070 == 0o070) if status.st_gid in self.gids else mode & 0o007 == 0o007
+
+
+def _read_again(config: Config, config_path: Path) -> Iterator[Finding]:
+    """Files that root reads at the start and the ordinary user cannot, at a reload or when they are renewed."""
+    server = _Server.of(config)
+    if os.geteuid() != 0 or server is None or server.here:
+        return
+    tls = config.tls
+    files = [config_path, tls.client_ca, tls.certificate, tls.key]
+    files += [file for pair in tls.certificates for file in (pair.certificate, pair.key)]
+    for path in dict.fromkeys(str(file) for file in files if file is not None):
+        with contextlib.suppress(OSError):  # said elsewhere
+            if not server.may_read(path):
+                name = name_of(server.uid)
+                what = "a reload" if path == str(config_path) else "a renewal"
+                wrong = f"{path}: {name} may not read it, {what} will fail"
+                yield Finding(
+                    _key_of(path, config, config_path), wrong,
+                    f"let {name} read it and enter its folders, by a group for instance", warning=True,
+                )  # fmt: skip
 
 
 def _data_dir(config: Config) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,18 +140,40 @@ def test_a_data_dir_must_be_a_folder(check: Run, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not ROOT, reason="only root gives folders away")
 def test_a_data_dir_of_somebody_else_is_told(check: Run, tmp_path: Path) -> None:
+    def told(text: str, code: int = 2) -> list[str]:
+        return [
+            line for line in check(text, code) if "a reload will fail" not in line
+        ]  # this folder is root's
+
     (tmp_path / "data").mkdir(mode=0o700)
     text = f'run_as = "nobody"\n{NO_LISTENERS}'
-    assert check(text, 0) == []  # root's is given to nobody at the start
+    assert told(text, 0) == []  # root's is given to nobody at the start
     os.chown(tmp_path / "data", pwd.getpwnam("daemon").pw_uid, -1)
-    (line,) = check(text)
+    (line,) = told(text)
     assert line.startswith(f"config.toml:1: data_dir: {tmp_path}/data belongs to daemon, ")
     assert f"would run as nobody, `chown -R nobody {tmp_path}/data`" in line
     os.chown(tmp_path / "data", pwd.getpwnam("nobody").pw_uid, -1)
-    assert check(text, 0) == []
+    assert told(text, 0) == []
     (tmp_path / "data").chmod(0o500)
-    (line,) = check(text)
+    (line,) = told(text)
     assert line.endswith(f"data: its owner may not write there, `chmod u+rwx {tmp_path}/data`")
+
+
+@pytest.mark.skipif(not ROOT, reason="only root may read what the server's user may not")
+def test_files_that_are_read_again_must_be_readable_for_the_ordinary_user(check: Run) -> None:
+    """Root reads them at the start; a renewed certificate would never be taken over."""
+    with tempfile.TemporaryDirectory(prefix="mailserver-check-") as name:  # not in a folder of root's alone
+        folder = Path(name)
+        folder.chmod(0o755)
+        issued(folder, "a")
+        text = 'run_as = "nobody"\n' + tls(f"{folder}/a.pem", f"{folder}/a.key")
+        told = [line for line in check(text, 0) if str(folder) in line]
+        assert len(told) == 1
+        assert "a.key: nobody may not read it, a renewal will fail, let nobody read it" in told[0]
+        os.chown(folder / "a.key", pwd.getpwnam("nobody").pw_uid, -1)
+        assert [line for line in check(text, 0) if f"{folder}/a" in line and "renewal" in line] == []
+        folder.chmod(0o700)
+        assert len([line for line in check(text, 0) if "a renewal will fail" in line]) == 2
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root, to become an ordinary user")
