@@ -95,6 +95,11 @@ class Connection(SMTPProtocol):
         """Whether another command could be sent; nothing may be left unread."""
         return self._end is None and self.is_connected and not self._replies and not self._tail
 
+    @property
+    def unasked(self) -> bool:
+        """The peer has said more than it was asked for."""
+        return bool(self._replies or self._tail or self._lines)
+
     async def reply(self, timeout: float) -> Reply:  # noqa: ASYNC109 - the watchdog keeps it, without a task or timer
         """The next reply. Raises ConnectionEnded: lost, nonsense, or nothing within ``timeout`` seconds."""
         while not self._replies:
@@ -133,7 +138,7 @@ class Connection(SMTPProtocol):
 
     async def encrypt(self, context: ssl.SSLContext, name: str, timeout: float) -> None:  # noqa: ASYNC109 - same
         """TLS from here on, after the peer's 220. Raises OSError (ssl.SSLError too), ConnectionEnded."""
-        if self._replies or self._tail or self._lines:
+        if self.unasked:
             raise ConnectionEnded("plaintext after STARTTLS", "4.7.5")  # an injection (RFC 3207 6)
         if self.transport is None or self._end is not None:
             raise self._end or ConnectionEnded("lost connection")

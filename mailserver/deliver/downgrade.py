@@ -15,6 +15,8 @@ from email.policy import compat32
 from io import BytesIO
 
 SIZE_MAX = 4 << 20  # octets; the parser takes 1 s and 40 MiB for one MiB of short lines
+HEADER_MAX = 1 << 18  # octets; a field takes the parser 20 µs
+DELIMITERS_MAX = 10_000  # lines that may begin or end a part
 _POLICY = compat32.clone(linesep="\n", max_line_length=None, mangle_from_=False)
 
 
@@ -26,6 +28,10 @@ def to_seven_bit(content: bytes) -> bytes:
     """An equivalent message of ASCII octets, LF in and out. Raises CannotConvert. Slow: use a thread."""
     if len(content) > SIZE_MAX:
         raise CannotConvert("too large")
+    if content.find(b"\n\n", 0, HEADER_MAX) < 0 and len(content) > HEADER_MAX:
+        raise CannotConvert("the header is too large")
+    if content.count(b"\n--") > DELIMITERS_MAX:
+        raise CannotConvert("too many parts")
     try:
         message = message_from_bytes(content, policy=_POLICY)
         for part in message.walk():

@@ -126,6 +126,9 @@ class Transaction:
 
     async def _content(self, payload: Payload, accepted: list[Recipient]) -> None:
         connection, stuffer = self._connection, Stuffer()
+        if connection.unasked:  # a 250 for a message nobody has seen
+            connection.abort()
+            raise ConnectionEnded("answered before it was asked", "4.5.0")
         if payload.whole is not None and len(payload.whole) <= ONE_WRITE:
             self._phase = "dot"
             connection.send(stuffer.feed(payload.whole) + stuffer.end())

@@ -49,7 +49,10 @@ def test_binary_becomes_base64() -> None:
     [
         b"Subject: \xc3\xbc\n\nx\n",
         b'Content-Type: multipart/mixed; boundary="b"\n\n\xff preamble\n--b\n\nx\n--b--\n',
+        b"A: b\n" * 60_000 + b"\nx\n",  # parsing would take the machine's time
+        b'Content-Type: multipart/mixed; boundary="b"\n' + b"\n--b\n" * 10_001,
     ],
+    ids=["header", "preamble", "long header", "many parts"],
 )
 def test_what_has_no_seven_bit_form(content: bytes) -> None:
     with pytest.raises(CannotConvert):

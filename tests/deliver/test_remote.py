@@ -132,6 +132,7 @@ async def test_a_cancelled_attempt_hangs_up(tmp_path: Path) -> None:
         ({"DATA": "554 5.7.0 no"}, Failed, "5.7.0"),
         ({"DATA": "451 wait"}, Deferred, "4.3.0"),
         ({"DATA": "250 what"}, Deferred, "4.5.0"),
+        ({"DATA": "354 go on\r\n250 2.0.0 taken unseen"}, Deferred, "4.5.0"),
         ({"DATA": DROP}, Deferred, "4.4.2"),
         ({"DATA": SILENT}, Deferred, "4.4.2"),
         ({".": "554 5.6.0 spam"}, Failed, "5.6.0"),
