@@ -71,8 +71,12 @@ class Door:
         if isinstance(said, LoggedIn):
             self.guard.succeeded(client, said.account, self.now())
             return said
-        more = self.guard.failed(client, said.user, self.now()).reason
+        more = self.guard.failed(client, self.counted_as(said.user), self.now()).reason
         return said._replace(reason=f"{said.reason}; {more}") if more else said
+
+    def counted_as(self, user: str) -> str:
+        """The account a name means, so that other spellings of it are no other account to the guard."""
+        return self._answers.key_of(user) or user
 
 
 class Attempt:
@@ -111,7 +115,7 @@ class _Guarded:
         self._door, self._answers, self._client = door, answers, client
 
     async def _turn(self, user: str) -> None:
-        verdict = self._door.guard.ask(self._client, user, self._door.now())
+        verdict = self._door.guard.ask(self._client, self._door.counted_as(user), self._door.now())
         if verdict.refuse:
             raise PutOff(verdict.reason)
         if verdict.wait:

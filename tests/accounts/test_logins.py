@@ -18,11 +18,14 @@ from mailserver.accounts import passwords
 from mailserver.accounts.accounts import Accounts
 from mailserver.accounts.authenticate import ANOTHER, WRONG, LoggedIn
 from mailserver.accounts.database import NO_KEYS, Database, StoredUser
+from mailserver.accounts.door import Door
 from mailserver.accounts.errors import AccountsError, AccountsUnavailable
 from mailserver.accounts.sasl import Channel, offered
 from mailserver.accounts.steps import Challenge, Refused, SaslError
 from mailserver.config.accounts import Bearer
 from mailserver.config.schema import Config
+from mailserver.config.trust import Guard as Guarding
+from mailserver.policy.guard import Guard
 
 END_POINT = b"\x17" * 32
 CONFIG = Config.model_validate(
@@ -345,3 +348,19 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(database: Database) -
     with pytest.raises(AccountsError):
         database.set_password("a@b.test", "{PLAIN}z", instead_of="{PLAIN}x")
     assert database.secret("s") == Database(database.path).secret("s")
+
+
+async def test_other_spellings_of_an_account_are_no_other_account_to_the_guard(accounts: Accounts) -> None:
+    guard = Guard(Guarding())
+    door = Door(accounts.gate, accounts.channel, guard, now=Clock())
+    for name in (
+        "alice@example.test",
+        "alice",
+        "ALICE@Example.test",
+        '"alice"@example.test',
+        '"a\\lice"@example.test',
+    ):
+        said = await door.password(name, b"wrong", service="pop3", client="192.0.2.1")
+        assert isinstance(said, Refused)
+    assert [(row.account, row.failures) for row in guard.list(1000.0)][:1] == [("alice@example.test", 5)]
+    assert guard.ask("192.0.2.1", "alice@example.test", 1000.0).wait > 0
