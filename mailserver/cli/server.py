@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mailserver.config.faults import Fault
     from mailserver.config.units import SocketAddress
 
-STOPPED = 3  # exit code of `status`, as with systemctl and LSB init scripts
-
 
 def register(app: typer.Typer) -> None:
     """Hang the commands into the tree."""
@@ -131,7 +129,7 @@ def status(config: ConfigOption = None, json: JsonOption = False) -> None:
             print_json({"running": False})
         else:
             print("not running")
-        raise typer.Exit(STOPPED) from None
+        raise typer.Exit(1) from None
     if json:
         print_json({"running": True, **answer})
     else:

@@ -217,7 +217,7 @@ def test_a_damaged_database_is_told_and_left(run: Run, folder: Path) -> None:
 
 
 def test_when_no_server_runs(run: Run) -> None:
-    assert run("status").returncode == 3
+    assert run("status").returncode == 1
     assert json.loads(run("status", "--json").stdout) == {"running": False}
     for command in (("health",), ("stop",), ("reload",), ("queue", "retry")):
         done = run(*command)

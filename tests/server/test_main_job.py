@@ -149,7 +149,7 @@ def test_commands_take_effect_at_once(server: Any) -> None:
 def test_stop_drains_and_status_says_stopped(server: Any) -> None:
     assert server.run("stop").returncode == 0
     assert server.process.wait(20) == 0
-    assert server.run("status").returncode == 3
+    assert server.run("status").returncode == 1
     assert server.run("health").returncode == 1
 
 
