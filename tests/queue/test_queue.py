@@ -329,7 +329,7 @@ async def test_damage_in_a_large_held_message_is_found_without_a_try(tmp_path):
     file = tmp_path / "queue/msg" / names[0]
     file.write_bytes(file.read_bytes().replace(b"more", b"less", 1))
     async with House(tmp_path) as again:
-        assert again.queue.ids() == names
+        assert sorted(again.queue.ids()) == names
         await again.queue.scrub()
         assert again.queue.ids() == names[1:] and again.attempts == []
         assert again.files("queue/quarantine") == [names[0], f"{names[0]}.state"]
