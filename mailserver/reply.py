@@ -57,7 +57,6 @@ SENDER_LOOKUP_FAILED = reply(451, "4.3.0", "The sender cannot be looked up now, 
 NO_STORAGE = reply(452, "4.3.1", "Insufficient storage, try again later")
 TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients, send the rest in another transaction")
 LOGIN_UNAVAILABLE = reply(454, "4.7.0", "Temporary authentication failure")
-TLS_UNAVAILABLE = reply(454, "4.7.0", "TLS not available")
 
 # ---- what the client did wrong: syntax and order (RFC 5321 4.3.2) --------------------------------
 LINE_TOO_LONG = reply(500, "5.5.2", "Line too long")

@@ -115,7 +115,7 @@ def health(config: ConfigOption = None, json: JsonOption = False) -> None:
 
 
 def status(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """What the running server is doing; exit 3 when it is not running.
+    """What the running server is doing; exit 1 when it is not running.
 
     \b
     mailserver status --json | jq .queue

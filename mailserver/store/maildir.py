@@ -21,7 +21,6 @@ from typing import NamedTuple, overload
 from mailserver.store import durable
 
 TMP_AGE = 36 * 3600  # seconds: "you should ignore/delete tmp files that have not been accessed in 36 hours"
-UID_MAX = 70  # octets, RFC 1939 7
 _OURS = re.compile(r"^\d{10}\.M\d{6}P[!-+\--9;-~]{1,51},S=\d+,W=(\d{1,15})(?::[^\n]*)?\n", re.M)
 _TIME = re.compile(r"(\d{1,15})\.([^.,:]*)")
 _USEC = re.compile(r"M(\d{1,9})")

@@ -22,13 +22,17 @@ _TOP_OF_HIERARCHY = 0x20000  # FS_TOPDIR_FL
 
 
 def prepare(root: str) -> list[str]:
-    """Make the folders below ``root`` where missing; their paths. Blocking, raises OSError."""
-    durable.make_directory(root)
+    """Make the folders below ``root`` where missing; their paths. Blocking.
+
+    One that cannot be made (a full disk must not prevent the start) is done without: files then begin below tmp/.
+    """
+    with suppress(OSError):
+        durable.make_directory(root)
     with suppress(OSError):  # a hint that most file systems do not know
         _spread(root)
     folders = [f"{root}/{number:02x}" for number in range(FOLDERS)]
     for folder in folders:
-        with suppress(FileExistsError):
+        with suppress(OSError):
             os.mkdir(folder, 0o700)
     return folders
 
