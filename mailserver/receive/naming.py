@@ -30,6 +30,13 @@ def note(session: ClientSession, name: str, *, extended: bool, ours: frozenset[s
     return None
 
 
+def names_of_ours(hostname: str, address: str) -> frozenset[str]:
+    """Spellings of ``hostname`` and of the IP ``address`` a client has connected to; a loopback address is everybody's
+    own (smtplib, for one, greets with it)."""
+    local = not address or ip_address(address).is_loopback
+    return frozenset({hostname.lower()} if local else {hostname.lower(), literal(address)})
+
+
 def literal(address: str) -> str:
     """An IP address as the client of RFC 5321 4.1.3 writes it, in lower case; "" for what is none."""
     try:

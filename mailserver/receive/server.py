@@ -38,7 +38,7 @@ from mailserver.policy.relay import RelayTable, Verdict
 from mailserver.receive.handler import Found, Handler, SenderCheck
 from mailserver.receive.listener import LmtpListener, SmtpListener
 from mailserver.receive.login import SHUTDOWN_TIMEOUT, tls_version
-from mailserver.receive.naming import literal, unmapped
+from mailserver.receive.naming import names_of_ours, unmapped
 from mailserver.receive.session import ClientSession
 from mailserver.receive.spill import Budget
 from mailserver.receive.transfer import storage_reply
@@ -251,7 +251,7 @@ class SmtpService:
         checked = self.name == "smtp" and self.config.smtp.refuse_our_name
         if not checked or self._may_hurry(listener, listener.session):
             return _NO_NAMES
-        return frozenset({self.config.hostname.lower(), literal(listener.local_address)})
+        return names_of_ours(self.config.hostname, listener.local_address)
 
     def named(self, session: ClientSession, helo: str) -> None:
         """Somebody whom a rule lets relay has said its name, for the first time on its connection."""

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from receive_desk import Desk
 
+from mailserver.receive.naming import names_of_ours
+
 STRANGERS: dict[str, Any] = {"guard": {"trusted": []}}  # loopback is one of our own networks otherwise
 STRANGER, HERE = "127.0.0.2", "127.0.0.1"
 
@@ -28,7 +30,7 @@ async def answers(desk: Desk, said: list[bytes], address: str) -> list[bytes]:
     return last
 
 
-@pytest.mark.parametrize("name", [b"mx.example.test", b"MX.Example.TEST.", b"[127.0.0.1]"])
+@pytest.mark.parametrize("name", [b"mx.example.test", b"MX.Example.TEST."])
 @pytest.mark.parametrize("verb", [b"EHLO", b"HELO"])
 async def test_a_stranger_has_no_name_of_ours(verb: bytes, name: bytes, tmp_path: Path) -> None:
     desk = await Desk(tmp_path, **STRANGERS).open()
@@ -53,6 +55,15 @@ async def test_who_may_bear_our_name(
 ) -> None:
     desk = await Desk(tmp_path, name=service, **settings).open()
     assert (await answers(desk, [b"EHLO mx.example.test"], address))[0].startswith(b"250")
+    await desk.close()
+
+
+async def test_the_address_connected_to_is_a_name_of_ours_unless_it_is_everybodys(tmp_path: Path) -> None:
+    assert names_of_ours("MX.test", "192.0.2.1") == {"mx.test", "[192.0.2.1]"}
+    assert names_of_ours("mx.test", "2001:db8::1") == {"mx.test", "[ipv6:2001:db8::1]"}
+    assert names_of_ours("mx.test", "::1") == names_of_ours("mx.test", "") == {"mx.test"}
+    desk = await Desk(tmp_path, **STRANGERS).open()
+    assert (await answers(desk, [b"EHLO [127.0.0.1]"], STRANGER))[0].startswith(b"250")
     await desk.close()
 
 
