@@ -105,6 +105,7 @@ NO_VALID_RECIPIENTS = reply(554, "5.5.1", "No valid recipients")
 LOOP = reply(554, "5.4.6", "Mail loop: this message has been here before")
 CANNOT_CONVERT = reply(554, "5.6.1", "This binary content cannot be converted to text")
 OUT_OF_TURN = reply(554, "5.5.1", "Protocol error: wait for my greeting and my answer", close=True)
+OUR_NAME = reply(550, "5.7.1", "That is my own name, give yours")
 NOT_WELCOME = reply(554, "5.7.1", "Connections from your address are refused", close=True)
 
 

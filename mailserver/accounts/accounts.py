@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
@@ -18,11 +18,11 @@ from typing import TypeVar
 from mailserver.accounts import app_passwords, passwords
 from mailserver.accounts.authenticate import Authentication
 from mailserver.accounts.backends.by_domain import Backends
-from mailserver.accounts.database import NO_KEYS, Database, Keys, StoredAppPassword
+from mailserver.accounts.database import NO_KEYS, Database, Keys, StoredAppPassword, StoredUser
 from mailserver.accounts.errors import AccountsError, AccountsUnavailable
 from mailserver.accounts.gate import Gate
 from mailserver.accounts.keyring import offers
-from mailserver.accounts.merge import Account, Merged, address_key, full_address, merge
+from mailserver.accounts.merge import Account, Merged, address_key, full_address, known_form, merge
 from mailserver.accounts.sasl import Channel
 from mailserver.accounts.tokens import TokenProgram
 from mailserver.config.schema import Config
@@ -136,12 +136,23 @@ class Accounts:
         """A new account; its key. ``hashed``: ``password`` is a stored form from elsewhere. Raises
         AccountsError for an address that is none, exists, or is not in a domain of ours;
         AccountsUnavailable."""
-        key = self._key(address)
-        if key in self.merged.accounts:
-            raise AccountsError(f"the account {key} exists already")
+        key = self._new_key(address)
         stored, keys = await self._stored(key, password, hashed)
         await self._change(self._database.add_user, key, stored, self._now(), keys)
         return key
+
+    async def import_users(self, entries: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """New accounts, each an address and a stored form from elsewhere; those that were refused, and why."""
+        new: dict[str, StoredUser] = {}
+        refused = []
+        for address, stored in entries:
+            try:
+                key = self._new_key(address, also=new)
+                new[key] = StoredUser(key, known_form(stored), self._now())
+            except AccountsError as error:
+                refused.append((address, str(error)))
+        await self._change(self._database.add_users, tuple(new.values()))
+        return refused
 
     async def set_password(
         self, address: str, password: str, *, hashed: bool = False, old: str | None = None
@@ -250,11 +261,7 @@ class Accounts:
     async def _stored(self, key: str, password: str, hashed: bool) -> tuple[str, Keys]:
         """What is kept of a new password. Raises AccountsError."""
         if hashed:
-            if not passwords.is_known_scheme(password):
-                raise AccountsError(
-                    "this is no password hash of a known form, such as $argon2id$…, $6$… or {SSHA}…"
-                )
-            return password, NO_KEYS
+            return known_form(password), NO_KEYS
         if not password:
             raise AccountsError("an empty password protects nothing")
         keys = await self._blocking(app_passwords.make_keys, password, await self._salt(key))
@@ -285,9 +292,14 @@ class Accounts:
         key = address_key(address, self.directory.default_domain, "address")
         domain = key.rpartition("@")[2]
         if domain not in self.merged.domains:
-            raise AccountsError(
-                f"{domain} is not a domain of ours; `mailserver domain add {domain}` makes it one"
-            )
+            hint = f"`mailserver domain add {domain}` makes it one"
+            raise AccountsError(f"{domain} is not a domain of ours; {hint}")
+        return key
+
+    def _new_key(self, address: str, *, also: Container[str] = ()) -> str:
+        key = self._key(address)
+        if key in self.merged.accounts or key in also:
+            raise AccountsError(f"the account {key} exists already")
         return key
 
     def _ours_to_change(self, address: str) -> str:
@@ -299,14 +311,14 @@ class Accounts:
         return key
 
     async def _change(
-        self, verb: Callable[..., None], *arguments: object, allowed: Callable[[], None] = lambda: None
+        self, verb: Callable[..., object], *arguments: object, allowed: Callable[[], None] = lambda: None
     ) -> None:
         """One database verb, then the new snapshot. A client that hangs up cannot part the two. ``allowed`` raises
         what forbids it, asked when no other change can come between."""
         await asyncio.shield(asyncio.ensure_future(self._change_whole(verb, arguments, allowed)))
 
     async def _change_whole(
-        self, verb: Callable[..., None], arguments: tuple[object, ...], allowed: Callable[[], None]
+        self, verb: Callable[..., object], arguments: tuple[object, ...], allowed: Callable[[], None]
     ) -> None:
         async with self._changing:
             allowed()

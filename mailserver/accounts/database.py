@@ -35,10 +35,7 @@ CREATE TABLE app_passwords (address TEXT NOT NULL, name TEXT NOT NULL, scopes TE
   PRIMARY KEY (address, name)) WITHOUT ROWID;
 CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
-MIGRATIONS = (
-    _VERSION_1,
-    _VERSION_2,
-)  # the n-th script leads from schema version n to n + 1; append, never change
+MIGRATIONS = (_VERSION_1, _VERSION_2)  # the n-th leads from schema version n to n + 1; append, never change
 
 
 class Keys(NamedTuple):
@@ -118,16 +115,19 @@ class Database:
         return [StoredAlias(a, tuple(msgspec.json.decode(t, type=list[str])), c) for a, t, c in rows]
 
     def add_user(self, address: str, password: str, created: float, keys: Keys = NO_KEYS) -> None:
-        """``password`` is the stored form, never the password itself. App passwords of an earlier account of
-        this name are gone."""
+        """``password`` is the stored form, never the password itself."""
+        if not self.add_users([StoredUser(address, password, created, keys)]):
+            raise AccountsError(f"the account {address} exists already")
+
+    def add_users(self, users: Sequence[StoredUser]) -> int:
+        """Those that do not exist yet; how many. App passwords of an earlier account of their names are gone."""
+        added, insert = 0, "INSERT INTO users VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
         with self._writing() as db:
-            values = (address, password, created, *keys)
-            if (
-                db.execute("INSERT INTO users VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", values).rowcount
-                == 0
-            ):
-                raise AccountsError(f"the account {address} exists already")
-            db.execute("DELETE FROM app_passwords WHERE address = ?", (address,))
+            for user in users:
+                if db.execute(insert, (*user[:3], *user.keys)).rowcount:
+                    db.execute("DELETE FROM app_passwords WHERE address = ?", (user.address,))
+                    added += 1
+        return added
 
     def set_password(
         self, address: str, password: str, keys: Keys = NO_KEYS, *, instead_of: str | None = None

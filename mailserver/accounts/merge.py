@@ -19,6 +19,7 @@ from mailserver.accounts.database import (
     StoredUser,
 )
 from mailserver.accounts.errors import AccountsError
+from mailserver.accounts.passwords import is_known_scheme
 from mailserver.config.schema import Config
 from mailserver.message.address import AddressError, normalise_domain, parse
 from mailserver.routing.directory import Directory, DomainEntry
@@ -229,3 +230,10 @@ def _entries(
         name: DomainEntry(locals_, by_domain[name], catch_alls.get(name))
         for name, locals_ in mailboxes.items()
     }
+
+
+def known_form(stored: str) -> str:
+    """``stored``, a password's form from elsewhere. Raises AccountsError where nothing could ever fit it."""
+    if not is_known_scheme(stored):
+        raise AccountsError("this is no password hash of a known form, such as $argon2id$…, $6$… or {SSHA}…")
+    return stored

@@ -3,7 +3,8 @@
 Verified: ``$argon2id$`` (also i and d), crypt(3) as the system's libcrypt knows it (``$y$ $gy$ $7$ $6$ $5$
 $2b$ $1$``), ``{PLAIN}``, ``{SHA}``, ``{SSHA}``, ``{SSHA256}``, ``{SSHA512}`` (RFC 2307 and its salted kin),
 ``{SCRAM-SHA-256}`` and ``{SCRAM-SHA-1}`` (RFC 5802, scram_keys.py), and the prefixes of Dovecot's dumps in
-front of any of the former (``{CRYPT}``, ``{SHA512-CRYPT}``, ``{ARGON2ID}`` …). Everything here blocks
+front of any of the former (``{CRYPT}``, ``{SHA512-CRYPT}``, ``{ARGON2ID}`` …), with which the DES form of
+crypt(3), which looks like a word, is taken, too. Everything here blocks
 (10–50 ms); the event loop calls it in a thread, both libraries release the GIL.
 """
 
@@ -33,6 +34,7 @@ _HASHER = PasswordHasher(time_cost=2, memory_cost=MEMORY >> 10, parallelism=1)
 _ARGON2 = ("$argon2id$", "$argon2i$", "$argon2d$")
 _ARGON2_MEMORY_MAX = 1 << 20  # KiB; more is a slip or an attack
 _CRYPT = ("$y$", "$gy$", "$7$", "$6$", "$5$", "$2a$", "$2b$", "$2y$", "$1$")
+_DES = re.compile(r"[./0-9A-Za-z]{13}\Z")  # the oldest crypt(3); believed only where a prefix announces it
 _PREFIX = re.compile(r"\{([A-Za-z0-9._-]+)\}(.*)\Z", re.DOTALL)
 _DIGESTS = {"SHA": "sha1", "SSHA": "sha1", "SSHA256": "sha256", "SSHA512": "sha512"}
 _ANNOUNCING = re.compile(r"(?:CRYPT|[A-Z0-9]+-CRYPT|YESCRYPT|ARGON2(?:ID|I|D))\Z")
@@ -118,7 +120,9 @@ def verify(password: str, stored: str) -> bool:
             return _verify_digest(secret, _DIGESTS[scheme], rest, salted=scheme != "SHA")
         if rest.startswith(_ARGON2):
             return _verify_argon2(secret, rest)
-        return rest.startswith(_CRYPT) and _verify_crypt(secret, rest.encode("ascii"))
+        return (scheme == "DES-CRYPT" or rest.startswith(_CRYPT)) and _verify_crypt(
+            secret, rest.encode("ascii")
+        )
     except (InvalidHashError, UnicodeError, binascii.Error):
         return False
 
@@ -139,7 +143,8 @@ def is_known_scheme(stored: str) -> bool:
         return scram_keys.parse(stored) is not None
     if scheme == "PLAIN" or scheme in _DIGESTS:
         return bool(rest)
-    return rest.startswith(_ARGON2) or (rest.startswith(_CRYPT) and _libcrypt() is not None)
+    crypt = scheme == "DES-CRYPT" or rest.startswith(_CRYPT)
+    return rest.startswith(_ARGON2) or (crypt and _libcrypt() is not None)
 
 
 def is_plain(stored: str) -> bool:
@@ -163,7 +168,7 @@ def is_fast(stored: str) -> bool:
     scheme, rest = _split(stored)
     if scheme == "PLAIN" or scheme in _DIGESTS or scheme.startswith("SCRAM-"):
         return True
-    if rest.startswith("$1$"):
+    if scheme == "DES-CRYPT" or rest.startswith("$1$"):
         return True
     if sha := re.match(r"\$[56]\$(?:rounds=(\d+)\$)?", rest):
         return int(sha[1] or _SHA_CRYPT_ROUNDS) < _CRYPT_COST["sha512-crypt"] // 2
@@ -185,7 +190,9 @@ def _split(stored: str) -> tuple[str, str]:
     scheme = "PLAIN" if scheme == "CLEARTEXT" else scheme
     if scheme == "PLAIN" or scheme in _DIGESTS or scheme.startswith("SCRAM-"):
         return scheme, match[2]
-    return ("", match[2]) if _ANNOUNCING.match(scheme) else (scheme, "")
+    if not _ANNOUNCING.match(scheme):
+        return scheme, ""
+    return ("DES-CRYPT" if _DES.match(match[2]) else ""), match[2]
 
 
 def _verify_argon2(secret: bytes, stored: str) -> bool:

@@ -19,7 +19,7 @@ from mailserver.accounts.errors import AccountsUnavailable
 
 OUTPUT_MAX = 4096  # octets kept of what a program prints
 WAITING_MAX = 1000  # questions asked or waiting for their turn
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Descriptor 3 must be that very number, which no portable way of starting a child can promise but a shell.
 _SHELL = ("/bin/sh", "-c", 'exec "$@" 3<&0 </dev/null', "sh")
 
@@ -56,7 +56,7 @@ class Program:
         try:
             transport, _ = await loop.subprocess_exec(
                 lambda: child, *_SHELL, *command, stdin=PIPE, stdout=PIPE if self._prints else DEVNULL,
-                stderr=DEVNULL, env={"PATH": _PATH, **environment}, cwd="/", start_new_session=True,
+                stderr=DEVNULL, env={"PATH": PATH, **environment}, cwd="/", start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             raise AccountsUnavailable(f"{self.name}: {error}") from error

@@ -1,12 +1,13 @@
-"""user add, list, passwd, remove, hash, app-password."""
+"""user add, list, passwd, remove, hash, import, app-password."""
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
-from mailserver.cli import app_password, site
+from mailserver.cli import app_password, dump, site
 from mailserver.cli.failure import fail
 from mailserver.cli.options import (
     ConfigOption,
@@ -48,6 +49,32 @@ def add(
         config, "user.add", address=address, password=password, hashed=hashed
     )
     print(f"added {escaped(result['address'])} ({remark})")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE", help='A dump; "-" reads standard input.')],
+    domain: Annotated[
+        str | None, typer.Option("--domain", metavar="NAME", help="Of names without a domain.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make accounts from another server's dump: lines of NAME:HASH:… as vpopmail's vpasswd, passwd files of Dovecot
+    and /etc/shadow have them. Old passwords go on working and are stored anew at the first login.
+
+    \b
+    mailserver user import /home/vpopmail/domains/b.test/vpasswd --domain b.test
+    """
+    added, refused, remark = 0, 0, ""
+    for batch in dump.batches(list(dump.entries(dump.read(file), domain))):
+        result, remark = site.accounts_command(config, "user.import", users=batch)
+        added += result["added"]
+        for address, reason in result["refused"]:
+            refused += 1
+            print(f"{escaped(address)}: {escaped(reason)}", file=sys.stderr)
+    print(f"added {added} accounts ({remark or 'the dump names nobody'})")
+    if refused:
+        fail(f"{refused} accounts were not added")
 
 
 @app.command("list")

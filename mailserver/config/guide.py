@@ -129,6 +129,9 @@ too. Accounts of the database get their SCRAM keys when the password is set, or 
 it, and weak hashes are replaced then. Programs that see SCRAM offered try nothing else, so it is offered once
 it works for every account (`accounts.scram`).
 
+Accounts of another server come with their passwords: `mailserver user import vpasswd --domain example.test`
+takes vpopmail's files, passwd files of Dovecot and `/etc/shadow`, in any form of crypt(3) that the system knows.
+
 Each account may have several app passwords, each for one program and, if you like, one service:
 `mailserver user app-password add alice@example.test phone --scope pop3`. They are shown once; the listing
 says when and from where each was used last.

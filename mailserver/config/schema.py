@@ -34,6 +34,11 @@ class Smtp(Section):
         default=False,
         description="Refuse senders whose domain has neither MX nor address (550 5.1.8), or a null MX.",
     )
+    refuse_our_name: bool = Field(
+        default=True,
+        description="Refuse strangers (550 5.7.1) who call themselves by our host name or address in EHLO. Not "
+        "`guard.trusted`, `proxy.trusted` and whom a rule lets relay.",
+    )
     refuse_early_talkers: bool = Field(
         default=True,
         description="Hang up (554 5.5.1) on strangers who speak before the greeting, or go on behind their first "

@@ -18,6 +18,11 @@ async def user_add(accounts: Accounts, args: Arguments) -> Any:
     return {"address": key}
 
 
+async def user_import(accounts: Accounts, args: Arguments) -> Any:
+    refused = await accounts.import_users(args["users"])
+    return {"added": len(args["users"]) - len(refused), "refused": refused}
+
+
 async def user_list(accounts: Accounts, args: Arguments) -> Any:
     return [
         {"address": account.address, "source": account.source, "created": account.created}
@@ -107,6 +112,7 @@ async def alias_remove(accounts: Accounts, args: Arguments) -> Any:
 
 _ALL: dict[str, Callable[[Accounts, Arguments], Awaitable[Any]]] = {
     "user.add": user_add,
+    "user.import": user_import,
     "user.list": user_list,
     "user.passwd": user_passwd,
     "user.remove": user_remove,

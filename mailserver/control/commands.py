@@ -28,6 +28,12 @@ class Password(Arguments, frozen=True):
     hashed: bool = False
 
 
+class NewUsers(Arguments, frozen=True):
+    """Pairs of an address and a stored form of its password, made elsewhere."""
+
+    users: list[tuple[str, str]]
+
+
 class NewPassword(Password, frozen=True):
     """``old``: the password until now, where it must be shown."""
 
@@ -107,6 +113,7 @@ COMMANDS: Mapping[str, type[Arguments]] = MappingProxyType(
         "reload": Arguments,  # a sentence; an error when nothing was changed
         "stop": Arguments,  # a word; answered first, done then
         "user.add": Password,  # {"address"}
+        "user.import": NewUsers,  # {"added": how many, "refused": [[address, reason], …]}
         "user.list": OfDomain,  # a list of objects, like the other listings
         "user.passwd": NewPassword,
         "user.remove": AddressOnly,

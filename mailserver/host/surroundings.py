@@ -9,11 +9,13 @@ import contextlib
 import datetime
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import NamedTuple
 
+from mailserver.accounts.program import PATH
 from mailserver.config.lines import Path as KeyPath
 from mailserver.config.schema import Config
 from mailserver.config.shape import Finding
@@ -33,6 +35,7 @@ def everything(config_path: Path, own: Set[SocketAddress] | None) -> Callable[[C
         yield from _user(config)
         yield from _data_dir(config)
         yield from _read_again(config, config_path)
+        yield from _programs(config)
         if own is not None:
             yield from _addresses(config, own)
         for one in exposed(config, config_path):
@@ -121,6 +124,16 @@ def _read_again(config: Config, config_path: Path) -> Iterator[Finding]:
                     _key_of(path, config, config_path), wrong,
                     f"let {name} read it and enter its folders, by a group for instance", warning=True,
                 )  # fmt: skip
+
+
+def _programs(config: Config) -> Iterator[Finding]:
+    """What is to be asked about logins and is no program: whoever logs in would be put off for ever."""
+    named: list[tuple[KeyPath, tuple[str, ...]]] = [(("bearer", "program"), config.bearer.program)]
+    for name, backend in config.backends.items():
+        named += [(("backends", name, key), getattr(backend, key)) for key in ("program", "exists")]
+    for where, command in named:
+        if command and shutil.which(command[0], path=PATH) is None:
+            yield Finding(where, f"{command[0]} is no program", "name one that the server's user may run")
 
 
 def _data_dir(config: Config) -> Iterator[Finding]:

@@ -109,7 +109,6 @@ def _literal(match: re.Match[str]) -> str:
     try:
         if match["v4"]:
             return f"[{IPv4Address(match['v4'])}]"
-        IPv6Address(match["v6"])
+        return f"[IPv6:{IPv6Address(match['v6'])}]"
     except AddressValueError:
         raise AddressError("malformed address literal") from None
-    return f"[IPv6:{match['v6'].lower()}]"

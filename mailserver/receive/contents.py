@@ -73,7 +73,8 @@ class ContentVerbs(LoginVerbs):
         if transaction is None:
             return reply.NO_MAIL
         if not transaction.rcpt_tos:
-            return reply.NO_VALID_RECIPIENTS if transaction.refused else reply.NO_RCPT
+            told = transaction.refused and not self._service.is_lmtp  # there it must be 503, RFC 2033 4.2
+            return reply.NO_VALID_RECIPIENTS if told else reply.NO_RCPT
         return None
 
     def _content(self, data: bytes, position: int) -> tuple[int, Reply | None]:

@@ -9,7 +9,6 @@ look-up of the sender's domain makes MAIL wait. The route of every recipient is 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from mailserver.policy.open_relay import BEHIND_GATEWAY
 from mailserver.policy.submission import Senders, sender_answer
 from mailserver.receive.binary import to_text
 from mailserver.receive.collector import HEADER_MAX, Collector
+from mailserver.receive.naming import literal, note
 from mailserver.receive.parameters import Rcpt
 from mailserver.receive.session import ClientSession, Transaction
 from mailserver.receive.spill import MEMORY_MAX, SpillFile
@@ -42,8 +42,6 @@ Found = Resolution | Unavailable
 SenderCheck = Callable[[str], Awaitable[bool | None]]
 
 _RESOLVED_MAX = 10_000
-_NAME_MAX = 255  # octets of what a client calls itself
-_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 
 class Handler:
@@ -101,8 +99,8 @@ class Handler:
         self, server: Wire, session: ClientSession, envelope: Transaction | None, hostname: str
     ) -> Reply:
         """RFC 5321 4.1.1.1; AUTH offers what is safe here, STARTTLS is offered until it has been used."""
-        if not self._named(session, hostname, extended=True):
-            return reply.BAD_HELO
+        if refusal := note(session, hostname, extended=True, ours=self._service.names_of_ours(server)):
+            return refusal
         offers_login = self.offers_login and session.account is None
         login = offered(server.channel()) if offers_login else ()
         key = not session.tls and self._service.tls is not None, login
@@ -115,17 +113,8 @@ class Handler:
         self, server: Wire, session: ClientSession, envelope: Transaction | None, hostname: str
     ) -> Reply:
         """RFC 5321 4.1.1.1."""
-        return self._helo if self._named(session, hostname, extended=False) else reply.BAD_HELO
-
-    def _named(self, session: ClientSession, name: str, *, extended: bool) -> bool:
-        """The name is noted, cleaned of what must not get into a header; whether it is true is nobody's
-        promise."""
-        name = name.strip()
-        if not name or " " in name or len(name) > _NAME_MAX:
-            return False
-        session.host_name = _NOT_IN_A_NAME.sub("?", name)
-        session.extended_smtp = extended
-        return True
+        ours = self._service.names_of_ours(server)
+        return note(session, hostname, extended=False, ours=ours) or self._helo
 
     # ---- the envelope ----------------------------------------------------------------------------
     def handle_MAIL(
@@ -180,11 +169,21 @@ class Handler:
         if rcpt.international and not envelope.smtp_utf8:
             return reply.NOT_ASCII_WITHOUT_SMTPUTF8
         directory = self._directory()
-        address = rcpt.address or Address("postmaster", directory.default_domain)
+        address = self._at_home(rcpt.address, server, directory.default_domain)
         found = self._resolve(directory, address)
         if type(found) is not Leaves and isinstance(found, Awaitable):
             return self._looked_up(found, address, server, session, envelope, rcpt)
         return self._decided(found, address, server, session, envelope, rcpt)
+
+    @staticmethod
+    def _at_home(address: Address | None, server: Wire, domain: str) -> Address:
+        """The bare postmaster, and what was sent to the very address of this listener, are of our first domain
+        (RFC 5321 4.1.1.3, RFC 1123 5.2.17)."""
+        if address is None:
+            return Address("postmaster", domain)
+        if address.domain[0] == "[" and address.domain.lower() == literal(server.local_address):
+            return Address(address.local, domain)
+        return address
 
     async def _looked_up(
         self, found: Awaitable[Found], address: Address, server: Wire, session: ClientSession,

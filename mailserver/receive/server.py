@@ -38,6 +38,7 @@ from mailserver.policy.relay import RelayTable, Verdict
 from mailserver.receive.handler import Found, Handler, SenderCheck
 from mailserver.receive.listener import LmtpListener, SmtpListener
 from mailserver.receive.login import SHUTDOWN_TIMEOUT, tls_version
+from mailserver.receive.naming import names_of_ours, unmapped
 from mailserver.receive.session import ClientSession
 from mailserver.receive.spill import Budget
 from mailserver.receive.transfer import storage_reply
@@ -49,6 +50,7 @@ from mailserver.routing.resolve import Resolution
 SWEEP_INTERVAL = 1.0  # seconds
 REVIEW_INTERVAL = 30.0  # seconds between two looks at who gets nothing done
 _VERDICTS_MAX = 10_000
+_NO_NAMES: frozenset[str] = frozenset()
 _COMMAND_SHOWN = 500  # characters of a refused command kept in its event
 
 
@@ -202,7 +204,7 @@ class SmtpService:
         if not peer:
             transport.abort()  # it was gone before we came
             return
-        client, header = _address(peer[0]), listener.proxied
+        client, header = unmapped(peer[0]), listener.proxied
         if header is not None and header.source is not None:
             client, peer = header.source.host, header.source
         verdict = self._verdict(client, header)
@@ -242,8 +244,14 @@ class SmtpService:
             return True
         if session.proxied is not None and session.proxied.local:
             return True
-        here = listener.transport.get_extra_info("sockname") if listener.transport is not None else None
-        return here is not None and session.client == _address(here[0])
+        return session.client == listener.local_address
+
+    def names_of_ours(self, listener: Wire) -> frozenset[str]:
+        """What this client may not call itself; nothing where the name is no sign of anything."""
+        checked = self.name == "smtp" and self.config.smtp.refuse_our_name
+        if not checked or self._may_hurry(listener, listener.session):
+            return _NO_NAMES
+        return names_of_ours(self.config.hostname, listener.local_address)
 
     def named(self, session: ClientSession, helo: str) -> None:
         """Somebody whom a rule lets relay has said its name, for the first time on its connection."""
@@ -333,10 +341,3 @@ class SmtpService:
     def storage_failed(self, error: BaseException, listener: Wire, id: str = "") -> Reply:
         """A disk said no: 452 when it is full, 451 and a Problem when it is sick."""
         return storage_reply(error) or self.bug(error, listener, id)
-
-
-def _address(host: str) -> str:
-    """Without a zone, and IPv4 as IPv4."""
-    if ":" in host:
-        host = host.partition("%")[0].removeprefix("::ffff:")
-    return host

@@ -23,6 +23,7 @@ from aiosmtpd.smtp import SMTP
 from mailserver import reply
 from mailserver.host.sockets import unread
 from mailserver.receive.lines import LINE_MAX, Line, recall, understand
+from mailserver.receive.naming import unmapped
 from mailserver.receive.session import ClientSession, Transaction
 from mailserver.reply import Reply
 
@@ -353,6 +354,12 @@ class Wire(SMTP):
             self._mode, self._buffer = CLOSED, b""
             self.deadline = self._service.clock + LINGER
             self.transport.close()
+
+    @property
+    def local_address(self) -> str:
+        """The IP address the client has connected to; "" when it is gone."""
+        here = self.transport.get_extra_info("sockname") if self.transport is not None else None
+        return unmapped(here[0]) if here else ""
 
     def say_and_close(self, answer: Reply, reason: str) -> None:
         """An unasked-for reply (421) and the end."""

@@ -55,6 +55,18 @@ def test_crypt_forms_of_the_system(setting: str) -> None:
     assert not passwords.verify("secret", stored[:-1])
 
 
+def test_the_oldest_crypt_is_believed_where_a_prefix_announces_it() -> None:
+    """The reference vector of crypt(3) for DES; bare, it may as well be somebody's password."""
+    for stored in ("{CRYPT}abNANd1rDfiNc", "{des-crypt}abNANd1rDfiNc"):
+        assert passwords.is_known_scheme(stored)
+        assert passwords.verify("secret", stored)
+        assert not passwords.verify("Secret", stored)
+        assert passwords.is_outdated(stored)
+        assert passwords.is_fast(stored)
+    assert not passwords.is_known_scheme("abNANd1rDfiNc")
+    assert not passwords.verify("secret", "abNANd1rDfiNc")
+
+
 def test_sha512_crypt_reference_vector() -> None:
     """From Drepper's specification of SHA-crypt."""
     stored = (

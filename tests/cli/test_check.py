@@ -271,3 +271,19 @@ def test_a_data_dir_cannot_change_while_the_server_runs(server: Any, tmp_path: P
     assert server.run("stop").returncode == 0
     assert server.run("reload").returncode == 1
     assert "not running" in server.run("reload").stderr
+
+
+def test_programs_that_are_none(check: Run, tmp_path: Path) -> None:
+    script = tmp_path / "whose-token"
+    script.write_text("#!/bin/sh\n")
+    text = (
+        f'{NO_LISTENERS}[bearer]\nprogram = "{script}"\n[domains."prog.test"]\n[backends.one]\n'
+        'type = "checkpassword"\ndomains = "prog.test"\nprogram = ["no-such-checkpassword"]\nexists = ["true"]\n'
+    )
+    right = "name one that the server's user may run"
+    assert check(text) == [
+        f"config.toml:7: bearer.program: {script} is no program, {right}",
+        f"config.toml:12: backends.one.program: no-such-checkpassword is no program, {right}",
+    ]
+    script.chmod(0o755)
+    assert check(text.replace("no-such-checkpassword", "sh"), 0) == []

@@ -325,6 +325,28 @@ def test_small_tools(run: Run, folder: Path) -> None:
     assert run("config", "describe", "limits.nonsense").returncode == 2
 
 
+def test_a_dump_of_another_server_is_imported(run: Run, folder: Path) -> None:
+    """vpopmail's vpasswd; what cannot be taken is named, the rest is."""
+    (folder / "vpasswd").write_text(
+        "# vpopmail\n"
+        "carol:$1$abcdefgh$cHJi5PXp/ki/ktXzqlk6I1:1:0:Carol:/home/vpopmail/domains/b.test/carol:NOQUOTA\n"
+        "dave:abNANd1rDfiNc:1:0:Dave:/home/vpopmail/domains/b.test/dave:NOQUOTA:secret\n"
+        "\n"
+        "eve:!:1:0:::\n"
+        "fred@nowhere.test:{SSHA}dGFuc3RhYWY=::::\n"
+    )
+    done = run("user", "import", "vpasswd", "--domain", "example.test")
+    assert (done.returncode, done.stdout.split(" (")[0]) == (1, "added 2 accounts")
+    assert done.stderr.splitlines()[0].startswith("eve@example.test: this is no password hash")
+    assert done.stderr.splitlines()[1].startswith("fred@nowhere.test: nowhere.test is not a domain of ours")
+    for name in ("carol", "dave"):
+        change = ("user", "passwd", f"{name}@example.test", "--old-password", "--password-stdin")
+        assert run(*change, stdin="secret\nnew\n").returncode == 0  # which the old one opens
+    again = run("user", "import", "-", stdin="carol@example.test:$1$abcdefgh$cHJi5PXp/ki/ktXzqlk6I1\n")
+    assert "the account carol@example.test exists already" in again.stderr
+    assert run("user", "import", "nowhere").returncode == 1
+
+
 def test_hashes_in_every_form(run: Run) -> None:
     for scheme, beginning in (
         ("scram-sha-256", "{SCRAM-SHA-256}4096,"),
