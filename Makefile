@@ -7,7 +7,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/installed
 DEV_STAMP = $(VENV)/installed-dev
-SOURCES = pyproject.toml requirements/build.txt requirements/run.txt
+PACKAGE = pyproject.toml requirements/build.txt packaging/compile_steps.py mailserver/store/steps.c
 
 .PHONY: run test bench soak lint install lock image-test clean
 
@@ -16,11 +16,11 @@ run: install
 
 install: $(STAMP)
 
-$(STAMP): $(SOURCES)
+$(STAMP): $(PACKAGE) requirements/run.txt
 	packaging/make-venv $(PYTHON) $(VENV) requirements/run.txt
 	touch $@
 
-$(DEV_STAMP): pyproject.toml requirements/build.txt requirements/dev.txt
+$(DEV_STAMP): $(PACKAGE) requirements/dev.txt
 	packaging/make-venv $(PYTHON) $(VENV) requirements/dev.txt
 	touch $(STAMP) $@
 

@@ -22,6 +22,8 @@ from typing import NamedTuple, cast
 import uvloop
 
 from mailserver.store import nursery
+from mailserver.store.journal import has_one_log
+from mailserver.store.steps import STEPS
 
 libc = ctypes.CDLL(None)
 libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
@@ -38,11 +40,12 @@ class Message(NamedTuple):
 
 
 class Disk:
-    """Group commit of anonymous files: write, push, link, syncfs."""
+    """Group commit of anonymous files: write, push, link, sync."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, mail: str) -> None:
         self.loop, self.mail = loop, mail
         self.folders = cycle(nursery.prepare(f"{mail}/../nursery"))
+        self.one_log = has_one_log(os.stat(mail).st_dev)
         self.turn: list[Message] = []
         self.inbox: queue.SimpleQueue[list[Message]] = queue.SimpleQueue()
         self.count = 0
@@ -66,23 +69,39 @@ class Disk:
             self.loop.call_soon_threadsafe(report, batch)
 
     def commit(self, batch: list[Message]) -> None:
-        files = []
-        for message in batch:
-            fd = os.open(next(self.folders), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            os.writev(fd, [b"Received: from client\n", message.body])
-            files.append(fd)
-        for flags in (START_WRITING, WAIT_WRITTEN):
-            for fd in files:
-                libc.sync_file_range(fd, 0, 0, flags)
-        for fd, message in zip(files, batch, strict=True):
+        fds = self.write(
+            next(self.folders), [(b"Received: from client\n", message.body) for message in batch]
+        )
+        links = []
+        for fd, message in zip(fds, batch, strict=True):
             self.count += 1
-            name = f"{self.count}.{os.getpid()}"
-            for box in message.boxes:
-                target = f"{self.mail}/{box}/new/{name}"
-                os.link(f"/proc/self/fd/{fd}", target, src_dir_fd=fd, follow_symlinks=True)
-        libc.syncfs(files[0])
-        for fd in files:
+            links += [(fd, f"{self.mail}/{box}/new/{self.count}.{os.getpid()}") for box in message.boxes]
+        self.link(links)
+        if self.one_log:
+            os.fsync(fds[-1])
+        else:
+            libc.syncfs(fds[0])
+        for fd in fds:
             os.close(fd)
+
+    def write(self, folder: str, contents: list[tuple[bytes, bytes]]) -> list[int]:
+        if STEPS is not None:
+            return STEPS.write(folder, contents)
+        fds = []
+        for parts in contents:
+            fds.append(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            os.writev(fds[-1], parts)
+        for flags in (START_WRITING, WAIT_WRITTEN):
+            for fd in fds:
+                libc.sync_file_range(fd, 0, 0, flags)
+        return fds
+
+    def link(self, links: list[tuple[int, str]]) -> None:
+        if STEPS is not None:
+            STEPS.link(links)
+            return
+        for fd, name in links:
+            os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=fd, follow_symlinks=True)
 
 
 def report(batch: list[Message]) -> None:

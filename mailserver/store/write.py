@@ -23,12 +23,15 @@ _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctype
 
 class OpenFile:
     """A file being written, begun in ``folder``. ``tmp``: its name there, if any; ``grown``: length before, if
-    adopted, else -1."""
+    adopted, else -1; ``pushed``: its content is on the device."""
 
-    __slots__ = ("fd", "folder", "grown", "spec", "tmp")
+    __slots__ = ("fd", "folder", "grown", "pushed", "spec", "tmp")
 
-    def __init__(self, spec: NewFile, fd: int, folder: str, tmp: str | None, grown: int = -1) -> None:
+    def __init__(
+        self, spec: NewFile, fd: int, folder: str, tmp: str | None, grown: int = -1, *, pushed: bool = False
+    ) -> None:
         self.spec, self.fd, self.folder, self.tmp, self.grown = spec, fd, folder, tmp, grown
+        self.pushed = pushed
 
 
 def create(spec: NewFile, nursery: str | None = None) -> OpenFile:

@@ -26,7 +26,11 @@ NAMES_AND_SYNCS = {
 }
 PATH_METHODS = {"unlink", "rename", "hardlink_to", "symlink_to"}  # "replace" is a method of str, too
 ALLOWED = {
-    "store/durable.py": "the one place for mail",
+    "store/durable.py": "the one place for mail, with the steps of a commit in the next four",
+    "store/disk.py": "a commit's steps, in order",
+    "store/naming.py": "its names",
+    "store/sync.py": "its sync",
+    "store/task.py": "its undoing",
     "receive/spill.py": "removes the file of a body that was never accepted",
     "control/server.py": "removes the control socket of a server that is gone",
     "observe/logfile.py": "rotation renames log files",
@@ -35,7 +39,6 @@ ALLOWED = {
 LINES_PER_FILE = 350
 LINES_PER_FUNCTION = 40  # without its docstring
 LARGE_FILES: dict[str, str] = {
-    "store/durable.py": "one order of steps, and the order is the point: a cut would hide half of it",
     "receive/wire.py": "one state machine from octets to replies, read in one go",
 }
 LARGE_FUNCTIONS: dict[str, str] = {}

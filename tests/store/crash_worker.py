@@ -1,5 +1,7 @@
 """Commits mail into the folder argv[1] until somebody kills it, saying on standard output what is acknowledged.
 
+With argv[2] "interpreted" no compiled code is used.
+
 L name: a message lies in the Maildir; R id: in the spool; P id: tried once; D id: its removal is about to begin.
 """
 
@@ -14,6 +16,7 @@ from mailserver.message.ids import IdSource
 from mailserver.queue.spool import Spool, checksum
 from mailserver.store import maildir, nursery
 from mailserver.store.durable import Durable, Job, NewFile
+from mailserver.store.steps import STEPS, Steps
 
 
 def content(key: str) -> bytes:
@@ -31,8 +34,8 @@ def stream(path: str, text: bytes) -> None:
 
 
 class Worker:
-    def __init__(self, root: str) -> None:
-        self.durable = Durable(asyncio.get_running_loop(), nursery.prepare(f"{root}/nursery"))
+    def __init__(self, root: str, steps: Steps | None) -> None:
+        self.durable = Durable(asyncio.get_running_loop(), nursery.prepare(f"{root}/nursery"), steps=steps)
         self.box = f"{root}/mail/example.test/alice"
         maildir.make(self.box)
         os.makedirs(f"{root}/tmp", exist_ok=True)
@@ -72,8 +75,8 @@ class Worker:
             await self.durable.commit(self.spool.removal(key))
 
 
-async def main(root: str) -> None:
-    worker = Worker(root)
+async def main(root: str, steps: Steps | None) -> None:
+    worker = Worker(root, steps)
     say("S", str(worker.loaded))
     while True:
         await worker.local()
@@ -82,4 +85,4 @@ async def main(root: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], None if "interpreted" in sys.argv[2:] else STEPS))

@@ -7,6 +7,7 @@ import errno
 import os
 import resource
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,15 +15,28 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from mailserver.store import durable as module
 from mailserver.store import nursery
+from mailserver.store import sync as module
 from mailserver.store.durable import Durable, FileSlice, Job, NewFile, RemovalFailed
+from mailserver.store.steps import STEPS
+from mailserver.store.sync import Sync
 
 
-@pytest.fixture(params=["without a name", "below tmp"])
+def one_log(_device: int) -> bool:
+    """As on ext4 with a journal, whatever this disk is."""
+    return True
+
+
+@pytest.fixture(params=["below tmp", "without a name", "compiled", "compiled, one log"])
 async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Durable]:
-    folders = nursery.prepare(f"{tmp_path}/nursery") if request.param == "without a name" else []
-    made = Durable(asyncio.get_running_loop(), folders)
+    folders = nursery.prepare(f"{tmp_path}/nursery") if request.param != "below tmp" else []
+    compiled, _, log = request.param.partition(", ")
+    if compiled == "compiled" and STEPS is None:
+        pytest.skip("no C compiler was there when this was installed")
+    sync = Sync(folders, time.monotonic, one_log) if log else None
+    made = Durable(
+        asyncio.get_running_loop(), folders, sync=sync, steps=STEPS if compiled == "compiled" else None
+    )
     yield made
     made.close()
     assert [names for *_, names in os.walk(tmp_path / "nursery") if names] == []
@@ -219,6 +233,7 @@ async def test_a_failing_sync_undoes_just_its_job(
     durable: Durable, box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EIO from the disk itself cannot be had here, so the system call is replaced."""
+    monkeypatch.setattr(durable._disk._sync, "_one_log", lambda _device: False)
     (box / "sick").mkdir()
 
     def fsync(fd: int) -> None:
@@ -235,6 +250,27 @@ async def test_a_failing_sync_undoes_just_its_job(
     await asyncio.gather(*good)
     assert len(shown(box)) == 4
     assert not list((box / "sick").iterdir())
+
+
+async def test_a_failing_sync_of_the_one_log_undoes_all_that_waited_for_it(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    durable = Durable(asyncio.get_running_loop(), sync=Sync([], time.monotonic, one_log))
+    sick = iter([OSError(errno.EIO, "Input/output error")])
+
+    def fsync(fd: int) -> None:
+        for error in sick:  # once: the kernel tells a descriptor only once, too
+            raise error
+
+    monkeypatch.setattr(module.os, "fsync", fsync)
+    futures = [durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(3)]
+    assert [type(answer) for answer in await asyncio.gather(*futures, return_exceptions=True)] == [
+        OSError
+    ] * 3
+    assert shown(box) == {}
+    await durable.commit(Job((file(box, "later", b"x"),)))
+    assert shown(box) == {"later": b"x"}
+    durable.close()
 
 
 async def test_a_folder_that_may_not_be_written(durable: Durable, box: Path) -> None:

@@ -20,10 +20,12 @@ KILLS = 110
 PROJECT = WORKER.parents[2]
 
 
-def run(root: Path, *, crash_at: str = "", seconds: float = 0.0) -> list[tuple[str, str]]:
+def run(root: Path, *options: str, crash_at: str = "", seconds: float = 0.0) -> list[tuple[str, str]]:
     """Let the worker work until it kills itself, or for ``seconds`` of acknowledging; what it said."""
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "MAILSERVER_CRASH_AT": crash_at}
-    with subprocess.Popen([sys.executable, WORKER, root], env=environment, stdout=subprocess.PIPE) as worker:
+    with subprocess.Popen(
+        [sys.executable, WORKER, root, *options], env=environment, stdout=subprocess.PIPE
+    ) as worker:
         assert worker.stdout is not None
         first = worker.stdout.readline()
         if seconds:
@@ -33,14 +35,15 @@ def run(root: Path, *, crash_at: str = "", seconds: float = 0.0) -> list[tuple[s
     return lines(said)
 
 
+@pytest.mark.parametrize("code", ["compiled", "interpreted"])
 @pytest.mark.parametrize("count", [1, 9])
 @pytest.mark.parametrize("point", CRASH_POINTS)
-def test_killed_at_every_crash_point(tmp_path: Path, point: str, count: int) -> None:
+def test_killed_at_every_crash_point(tmp_path: Path, point: str, count: int, code: str) -> None:
     ledger = Ledger(tmp_path)
-    ledger.add(run(tmp_path, crash_at=f"{point}:{count}"))
+    ledger.add(run(tmp_path, code, crash_at=f"{point}:{count}"))
     ledger.check()
     if count == 1:
-        ledger.add(run(tmp_path, crash_at="after-report:3"))  # it starts again and goes on
+        ledger.add(run(tmp_path, code, crash_at="after-report:3"))  # it starts again and goes on
         ledger.check()
 
 
@@ -49,7 +52,8 @@ def test_killed_at_random_again_and_again(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     chance = random.Random()
     for number in range(KILLS):
-        ledger.add(run(tmp_path, seconds=chance.uniform(0.001, 0.03)))
+        code = chance.choice(("compiled", "interpreted"))
+        ledger.add(run(tmp_path, code, seconds=chance.uniform(0.001, 0.03)))
         if number % 10 == 0:
             ledger.check()
     ledger.check()

@@ -1,0 +1,138 @@
+"""The steps of one batch of jobs, in the order that durable.py explains."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import cycle
+
+from mailserver.store.crash import crash_point
+from mailserver.store.job import Job, NewFile, RemovalFailed
+from mailserver.store.naming import make_names
+from mailserver.store.steps import Steps
+from mailserver.store.sync import Sync
+from mailserver.store.task import Task
+from mailserver.store.write import OpenFile, create, fill, start_writing, wait_written
+
+
+class Disk:
+    """``nursery``: folders in which files begin without a name; ``steps``: None when there is no compiled code."""
+
+    def __init__(self, nursery: Sequence[str], sync: Sync, steps: Steps | None) -> None:
+        self._sync, self._steps = sync, steps
+        # A file without a name gets one through /proc.
+        self._nursery = cycle(nursery if nursery and os.path.isdir("/proc/self/fd") else (None,))
+
+    def commit(self, batch: list[Task]) -> int:
+        """Each task's ``error`` says how it went. Returns how many were taken: fewer than all when
+        descriptors ran out, and the rest is to be tried again."""
+        done = self._write(batch)
+        tasks = [task for task in batch[:done] if task.files]
+        if tasks:
+            crash_point("before-data-sync")
+            _push(tasks)
+            crash_point("after-data-sync")
+            make_names([task for task in tasks if task.error is None], self._steps)
+            crash_point("before-name-sync")
+            self._sync.all(tasks)
+            crash_point("after-name-sync")
+            self._finish(tasks)
+        for task in batch[:done]:
+            if task.job.remove and task.error is None:
+                task.error = _remove(task.job)
+        return done
+
+    # ---- write ---------------------------------------------------------------------------------------------
+    def _write(self, batch: list[Task]) -> int:
+        nursery = next(self._nursery)
+        ready = self._written_at_once(batch, nursery)
+        try:
+            for number, task in enumerate(batch):
+                try:
+                    for spec in task.job.files:
+                        crash_point("before-write")
+                        task.files.append(file := ready.pop(id(spec), None) or create(spec, nursery))
+                        if not file.pushed:
+                            fill(file.fd, spec.parts)
+                        crash_point("after-write")
+                except OSError as error:
+                    task.fail(error)
+                    if number and error.errno in {errno.EMFILE, errno.ENFILE}:
+                        task.error = None  # our own batch holds the descriptors: commit it, then try again
+                        return number
+        finally:
+            for file in ready.values():  # of tasks that have to wait
+                os.close(file.fd)
+        return len(batch)
+
+    def _written_at_once(self, batch: list[Task], nursery: str | None) -> dict[int, OpenFile]:
+        """New files of plain content, by the id of their NewFile; what is missing here is written one by one."""
+        if self._steps is None or nursery is None:
+            return {}
+        plain = [spec for task in batch for spec in task.job.files if _is_plain(spec)]
+        fds = self._steps.write(nursery, [spec.parts for spec in plain])  # type: ignore[misc]  # _is_plain: bytes
+        return {
+            id(spec): OpenFile(spec, fd, nursery, None, pushed=True)
+            for spec, fd in zip(plain, fds, strict=False)
+        }
+
+    # ---- finish --------------------------------------------------------------------------------------------
+    def _finish(self, tasks: list[Task]) -> None:
+        """It cannot fail any more: close, and drop the names below tmp/ (start-up cleans up one that stays)."""
+        fds = []
+        for task in tasks:
+            for file in task.files:
+                if file.tmp is not None:
+                    crash_point("before-tmp-unlink")
+                    with suppress(OSError):
+                        os.unlink(file.tmp)
+                    crash_point("after-tmp-unlink")
+                fds.append(file.fd)
+            task.files = []
+            task.made = []
+        if self._steps is not None:
+            self._steps.close(fds)
+            return
+        for fd in fds:
+            with suppress(OSError):
+                os.close(fd)
+
+
+def _is_plain(spec: NewFile) -> bool:
+    return not spec.replace and spec.adopt is None and all(type(part) is bytes for part in spec.parts)
+
+
+def _push(tasks: list[Task]) -> None:
+    """Content to the device: writing is started for all files before the first is waited for."""
+    files = [file for task in tasks for file in task.files if not file.pushed]
+    for file in files:
+        start_writing(file.fd)
+    if not files:
+        return
+    for task in tasks:
+        try:
+            for file in task.files:
+                if not file.pushed and not wait_written(file.fd):
+                    os.fdatasync(file.fd)
+        except OSError as error:
+            task.fail(error)
+
+
+def _remove(job: Job) -> OSError | None:
+    return _unlink(job.remove) or _unlink(job.remove_then)
+
+
+def _unlink(paths: tuple[str, ...]) -> OSError | None:
+    failure: OSError | None = None
+    for path in paths:
+        crash_point("before-remove")
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            failure = RemovalFailed(error.errno, error.strerror, path)
+        crash_point("after-remove")
+    return failure

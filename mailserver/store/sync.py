@@ -1,0 +1,120 @@
+"""The call that a promise rests on: content and names of a whole batch, durable at once.
+
+Where the file system has one log (journal.py) an fsync of the file that was named last is enough. Elsewhere a small
+batch is synced file by file, a large one with one syncfs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from mailserver.store.journal import has_one_log
+from mailserver.store.task import Task
+from mailserver.store.write import OpenFile
+
+ONE_BY_ONE = 2  # files; measured: from three on, one syncfs beats an fdatasync for each
+# Seconds, and for each file: syncfs calls that take longer write somebody else's data. After SLOW_ROW of them in a
+# row fdatasync is faster, and the next SLOW_BATCHES go file by file.
+SLOW_SYNC, SLOW_FILE, SLOW_ROW, SLOW_BATCHES = 0.01, 0.001, 4, 32
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Sync:
+    """What is known of the file systems and of how long they take. ``folders``: those in which most files begin;
+    ``now``: seconds, monotonic; ``one_log``: says so of a device (journal.py)."""
+
+    def __init__(
+        self, folders: Sequence[str], now: Callable[[], float], one_log: Callable[[int], bool] = has_one_log
+    ) -> None:
+        self._now, self._one_log = now, one_log
+        self._usual: dict[str, int] = {}
+        with suppress(OSError):
+            self._usual = dict.fromkeys(folders, os.stat(folders[0]).st_dev) if folders else {}
+        self._ordered: dict[int, bool] = {}  # by device
+        self._slow = 0  # syncfs calls in a row
+        self._avoid_syncfs = 0  # batches
+
+    def all(self, tasks: Sequence[Task]) -> None:
+        """Sync content and names of ``tasks``, whose content is on the device already and whose names were made in
+        this order; a task that cannot be synced fails."""
+        devices: dict[int, list[tuple[Task, OpenFile]]] = {}
+        for task in tasks:
+            if task.error is None:
+                for file in task.files:
+                    devices.setdefault(self._device(file), []).append((task, file))
+        for device, named in devices.items():
+            if self._is_ordered(device):
+                _sync_last(named)
+            elif not self._sync_whole([file for _, file in named]):
+                # Also after that has failed: each descriptor is told of its own file's errors, so this finds the job.
+                _file_by_file(named)
+
+    def _device(self, file: OpenFile) -> int:
+        return self._usual.get(file.folder) or os.fstat(file.fd).st_dev
+
+    def _is_ordered(self, device: int) -> bool:
+        if device not in self._ordered:
+            self._ordered[device] = self._one_log(device)
+        return self._ordered[device]
+
+    def _sync_whole(self, files: Sequence[OpenFile]) -> bool:
+        """False: not done, or it failed."""
+        if len(files) <= ONE_BY_ONE or self._avoid_syncfs:
+            self._avoid_syncfs -= self._avoid_syncfs > 0
+            return False
+        start = self._now()
+        ok: bool = _libc.syncfs(files[0].fd) == 0
+        slow = self._now() - start > SLOW_SYNC + SLOW_FILE * len(files)
+        self._slow = self._slow + 1 if slow else 0
+        if self._slow >= SLOW_ROW:
+            self._slow, self._avoid_syncfs = 0, SLOW_BATCHES
+        return ok
+
+
+def _sync_last(named: Sequence[tuple[Task, OpenFile]]) -> None:
+    """The log up to the last name. If that fails nobody can be told apart, nor would a second try tell the truth."""
+    try:
+        os.fsync(named[-1][1].fd)
+    except OSError as error:
+        for task, _ in named:
+            if task.error is None:
+                task.fail(error)
+
+
+def _file_by_file(named: Sequence[tuple[Task, OpenFile]]) -> None:
+    for task, file in named:
+        if task.error is None:
+            try:
+                os.fsync(file.fd)  # the first one commits the journal for all
+            except OSError as error:
+                task.fail(error)
+    _sync_directories({task: None for task, _ in named if task.error is None})
+
+
+def _sync_directories(tasks: Iterable[Task]) -> None:
+    """Each directory once; its failure is that of every job that has a name there."""
+    synced: dict[str, OSError | None] = {}
+    for task in tasks:
+        for folder in {name.rpartition("/")[0] for file in task.files for name in file.spec.names}:
+            if folder not in synced:
+                synced[folder] = sync_directory(folder)
+            error = synced[folder]
+            if error is not None and task.error is None:
+                task.fail(error)
+
+
+def sync_directory(folder: str) -> OSError | None:
+    """Make the names in ``folder`` durable; what prevented it, if anything. Blocking."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return error
+    return None

@@ -1,0 +1,48 @@
+"""Compiles mailserver/store/steps.c while the package is built or installed, where there is a C compiler.
+
+Without one nothing is missing but speed: the same steps are then done in Python (mailserver/store/steps.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE, COMPILED = "mailserver/store/steps.c", "mailserver/store/_steps.so"
+
+
+class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling finds it by this name
+    """A wheel that holds the compiled file is for this platform; it needs no certain Python."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
+        """Called before files are gathered; for an editable installation too."""
+        target = Path(self.root, COMPILED)
+        if not compile_steps(Path(self.root, SOURCE), target):
+            target.unlink(missing_ok=True)  # of an older source
+            return
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{platform}"
+        build_data["artifacts"].append(COMPILED)
+
+
+def compile_steps(source: Path, target: Path) -> bool:
+    """Whether it could be done; why not goes to standard error."""
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        print("mailserver: no C compiler: commits will be done in Python, somewhat slower", file=sys.stderr)
+        return False
+    command = [compiler, "-O2", "-Wall", "-shared", "-fPIC", "-o", str(target), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(
+            f"mailserver: {compiler} failed, commits will be done in Python:\n{done.stderr}", file=sys.stderr
+        )
+    return done.returncode == 0
