@@ -59,3 +59,18 @@ def test_unfinished_handshakes_leave_memory_for_the_next_ones(
         ):
             assert good.recv(3) == b"220"  # those before it are gone
     assert peaks[-1] - peaks[0] < 25 * MiB
+
+
+def test_connections_are_counted_before_their_handshake(server_factory: Callable[..., Any]) -> None:
+    """[rates] connections_per_minute, once for each connection; beyond it, not an octet is spent on TLS."""
+    server = server_factory(TLS_PORT + "[rates]\nconnections_per_minute = 3\n[guard]\ntrusted = []\n")
+    address = "127.0.0.1", server.ports["submission-tls"]
+    for _ in range(3):
+        with socket.create_connection(address, timeout=20) as sock, trusting().wrap_socket(sock) as client:
+            assert client.recv(3) == b"220"
+    with socket.create_connection(address, timeout=20) as client, contextlib.suppress(ConnectionError):
+        client.sendall(client_hello())
+        assert client.recv(1) == b""
+    assert server.stop() == 0
+    (refused,) = (e for e in server.events() if e["event"] == "session-refused")
+    assert (refused["service"], refused["reply"]) == ("submission", "[rates] connections_per_minute = 3")
