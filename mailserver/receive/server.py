@@ -149,7 +149,7 @@ class SmtpService:
         self.config, self.limits = config, config.limits
         self.idle_timeout, self.data_timeout = config.limits.idle_timeout, config.limits.data_timeout
         self.data_quota = int(config.limits.data_timeout * config.limits.minimum_rate)
-        self._own = Networks((*config.guard.trusted, *config.proxy.trusted))
+        self.own = Networks((*config.guard.trusted, *config.proxy.trusted))
         self.budget.limit = config.limits.body_memory
         self.greeting = f"220 {config.hostname} {'LMTP' if self.is_lmtp else 'ESMTP'}\r\n".encode()
         self.handler.configure(config)
@@ -243,7 +243,7 @@ class SmtpService:
     def _may_hurry(self, listener: Wire, session: ClientSession) -> bool:
         """Only strangers must wait for their turn; our own networks, this machine, and a proxy that speaks for
         itself may be careless."""
-        if session.verdict.action == "relay" or session.client in self._own:
+        if session.verdict.action == "relay" or session.client in self.own:
             return True
         if session.proxied is not None and session.proxied.local:
             return True
