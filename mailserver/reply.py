@@ -55,6 +55,7 @@ OUR_FAULT = reply(451, "4.3.0", "Local error, try again later")
 SENDER_DOMAIN_UNKNOWN_YET = reply(451, "4.1.8", "Sender's domain cannot be looked up now, try again later")
 SENDER_LOOKUP_FAILED = reply(451, "4.3.0", "The sender cannot be looked up now, try again later")
 NO_STORAGE = reply(452, "4.3.1", "Insufficient storage, try again later")
+TOO_MANY_UNKNOWN = reply(450, "4.7.1", "Too many unknown recipients from your address, try again later")
 TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients, send the rest in another transaction")
 LOGIN_UNAVAILABLE = reply(454, "4.7.0", "Temporary authentication failure")
 

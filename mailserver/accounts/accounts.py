@@ -30,6 +30,7 @@ from mailserver.message.address import Address, AddressError, normalise_domain
 from mailserver.policy.admission import Unavailable
 from mailserver.routing.directory import Directory
 from mailserver.routing.new_alias import objection
+from mailserver.routing.orphans import orphans
 from mailserver.routing.resolve import Resolution
 
 _T = TypeVar("_T")
@@ -166,10 +167,18 @@ class Accounts:
         await self._change(self._database.set_password, key, stored, keys)
         return key
 
-    async def remove_user(self, address: str) -> str:
-        """The account goes; its mail stays on disk."""
+    async def remove_user(self, address: str, *, force: bool = False) -> str:
+        """The account goes; its mail stays on disk. Raises AccountsError where an alias would lead nowhere then,
+        unless ``force``."""
         key = self._ours_to_change(address)
-        await self._change(self._database.remove_user, key)
+
+        def leaves_no_orphans() -> None:
+            if not force and key in self.merged.accounts and (left := orphans(self.directory, key)):
+                raise AccountsError(
+                    f"mail for {', '.join(left)} would lead nowhere: remove or change that first, or say --force"
+                )
+
+        await self._change(self._database.remove_user, key, allowed=leaves_no_orphans)
         return key
 
     async def add_app_password(

@@ -2,7 +2,7 @@
 
 The only importer of sqlite3. Every method blocks (a write until it is on disk: WAL, synchronous=FULL) and
 may be called from any thread. The running server and commands beside it may have the file open at once. Keys
-are normalised by the caller (``Address.key``, ``normalise_domain``). A file that is damaged, foreign, or
+are normalised by the caller (``Address.key``, ``normalise_domain``). A file that is damaged, empty, foreign, or
 written by a newer version is refused before anything in it is changed.
 """
 
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mailserver.accounts.errors import AccountsError, AccountsUnavailable
+from mailserver.accounts.private_file import create_private, is_empty
 
 _APPLICATION_ID = 0x6D61696C  # "mail": tells our file from any other SQLite file
 _BUSY_MS = 5000
@@ -241,7 +242,7 @@ class Database:
         """One transaction: committed at the end, rolled back by any exception."""
         with self._lock, self._faults():
             if self._connection is None:
-                _create(self.path)
+                create_private(self.path, _nothing())
                 self._connection = self._open()
             with _transaction(self._connection):
                 yield self._connection
@@ -254,6 +255,8 @@ class Database:
             raise AccountsUnavailable(_explain(self.path, error)) from error
 
     def _open(self) -> sqlite3.Connection:
+        if is_empty(self.path):
+            raise sqlite3.DatabaseError("it is empty")
         db = sqlite3.connect(
             f"file:{_uri(self.path)}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
         )
@@ -313,17 +316,12 @@ def _pragma(db: sqlite3.Connection, name: str) -> int:
     return int(db.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def _create(path: str) -> None:
-    """An empty file that nobody else may read, before SQLite writes secrets into it. A folder's owner gets
-    what root makes there, so that a command run by root leaves no file the server cannot open."""
-    folder = os.path.dirname(path) or "."
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "rb"):
-            if os.geteuid() == 0:
-                owner = os.stat(folder)
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+def _nothing() -> bytes:
+    """What a database holds before its first table: SQLite takes an empty file for that, too, but then nobody could
+    tell a new database from one that was lost."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        return db.serialize()
 
 
 def _uri(path: str) -> str:

@@ -129,7 +129,8 @@ class Gate:
     async def _lock(self, key: str, account: Account | None, service: str) -> Lock:
         secret: Secret | None = account.password if account else await self._secret(key)
         if secret is None:
-            return Lock()
+            remembered = self._backends().of(key)
+            return Lock(remembered.backend.stand_in(key) if remembered else None, exists=False)
         usable = (one for one in self._merged().app_passwords.get(key, ()) if opens(one.scopes, service))
         parsed = ((one.name, scram_keys.parse(one.keys.sha256 or "")) for one in usable)
         remembered = self._backends().of(key)

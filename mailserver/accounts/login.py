@@ -36,11 +36,13 @@ _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LWhhcy10aGlz$gUdkCbzpiRU2YPHwh
 
 class Lock(NamedTuple):
     """What may open an account: its own ``secret`` (None: no such account), or one of its app passwords,
-    name → keys. ``stale``: seconds for which an earlier success counts while its secret cannot be asked."""
+    name → keys. ``stale``: seconds for which an earlier success counts while its secret cannot be asked. Without
+    ``exists`` nothing opens, whatever ``secret`` says: it is asked for the time that takes."""
 
     secret: Secret | None = None
     app_passwords: tuple[tuple[str, ScramKeys], ...] = ()
     stale: float = 0.0
+    exists: bool = True
 
 
 class LoginCheck:
@@ -88,7 +90,7 @@ class LoginCheck:
                 opened = await self._hash(password, lock)
             finally:
                 self._hashing -= 1
-            if opened is None and callable(lock.secret) and await lock.secret(password):
+            if opened is None and callable(lock.secret) and await lock.secret(password) and lock.exists:
                 opened = ""
         except (RuntimeError, MemoryError) as error:  # the executor was shut down; no 19 MiB to be had
             raise AccountsUnavailable("logins are not possible now") from error
@@ -116,7 +118,7 @@ class LoginCheck:
 
     def _key(self, name: str, password: bytes, lock: Lock) -> bytes:
         stored = lock.secret if isinstance(lock.secret, str) else ""
-        parts = [name.encode(), password, stored.encode()]
+        parts = [name.encode(), password, stored.encode(), b"exists" if lock.exists else b""]
         parts += [keys.stored for _, keys in lock.app_passwords]
         message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return hmac.digest(self._secret, message, "sha256")

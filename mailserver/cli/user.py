@@ -114,13 +114,19 @@ def passwd(
 
 
 @app.command()
-def remove(address: AddressArgument, config: ConfigOption = None) -> None:
-    """Remove an account. Its mail stays on disk.
+def remove(
+    address: AddressArgument,
+    force: Annotated[
+        bool, typer.Option("--force", help="Although aliases or a catch-all lead nowhere then.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Remove an account. Its mail stays on disk. Mail for an alias that leads nowhere is refused (550).
 
     \b
     mailserver user remove bob@example.test
     """
-    result, remark = site.accounts_command(config, "user.remove", address=address)
+    result, remark = site.accounts_command(config, "user.remove", address=address, force=force)
     print(f"removed {escaped(result['address'])} ({remark}); its mail stays in data_dir/mail")
 
 

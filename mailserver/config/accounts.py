@@ -19,9 +19,9 @@ class AccountSettings(Section):
         "offered try nothing else. Keys are made when a password is set, or at a login that shows it.",
     )
     channel_binding: bool = Field(
-        default=True,
-        description="Offer SCRAM-SHA-256-PLUS (tls-server-end-point). Turn it off for programs that insist on "
-        "another kind of binding.",
+        default=False,
+        description="Offer SCRAM-SHA-256-PLUS (tls-server-end-point). Programs with GNU SASL (mutt) insist on another "
+        "kind of binding, tls-exporter, and then try nothing else.",
     )
     rehash: bool = Field(
         default=True,

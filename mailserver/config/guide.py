@@ -90,10 +90,10 @@ is refused with 553, on every listener.
 ```
 
 On the submission listeners a message without From, Date or Message-ID gets it, in front; nothing else of it
-is touched. An account that sends more than `[rates]` allows loses nothing: what is beyond waits in the queue,
-held, mail to our own users too, until somebody has looked (`mailserver queue list --account ADDRESS`) and
-says `mailserver queue release --account ADDRESS` or, where a password was stolen, `queue remove --account
-ADDRESS`.
+is touched; one without any header gets the empty line as well. An account that sends more than `[rates]`
+allows loses nothing: what is beyond waits in the queue, held, mail to our own users too, until somebody has
+looked (`mailserver queue list --account ADDRESS`) and says `mailserver queue release --account ADDRESS` or,
+where a password was stolen, `queue remove --account ADDRESS`.
 
 ## Who gets what
 

@@ -160,7 +160,8 @@ class Limits(Section):
     )
     session_timeout: Duration = Field(
         default=1800.0,
-        description="How long a session may last without an accepted message; each minimum_rate octets add a second.",
+        description="How long a session may last without an accepted message; each minimum_rate octets add a "
+        "second. With POP3: without a login.",
     )
     handshake_timeout: Duration = Field(default=30.0, description="How long a TLS handshake may take.")
     connections: int = Field(

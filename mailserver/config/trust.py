@@ -66,6 +66,12 @@ class Rates(Section):
     address_recipients_per_hour: int = Field(
         default=0, ge=0, description="Recipients of one address without a login an hour; then 450."
     )
+    unknown_recipients_per_hour: int = Field(
+        default=100,
+        ge=0,
+        description="Recipients one address may ask for that do not exist, an hour; then every recipient of it is "
+        "answered 450 without a look-up. Who is logged in or may relay is not counted.",
+    )
 
 
 class Proxy(Section):

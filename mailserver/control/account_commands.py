@@ -39,7 +39,7 @@ async def user_passwd(accounts: Accounts, args: Arguments) -> Any:
 
 
 async def user_remove(accounts: Accounts, args: Arguments) -> Any:
-    return {"address": await accounts.remove_user(args["address"])}
+    return {"address": await accounts.remove_user(args["address"], force=args["force"])}
 
 
 async def app_password_add(accounts: Accounts, args: Arguments) -> Any:

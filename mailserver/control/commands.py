@@ -20,6 +20,13 @@ class AddressOnly(Arguments, frozen=True):
     address: str
 
 
+class UserRemoval(Arguments, frozen=True):
+    """``force``: although aliases lead nowhere then."""
+
+    address: str
+    force: bool = False
+
+
 class Password(Arguments, frozen=True):
     """``hashed``: ``password`` is a stored form made elsewhere."""
 
@@ -116,7 +123,7 @@ COMMANDS: Mapping[str, type[Arguments]] = MappingProxyType(
         "user.import": NewUsers,  # {"added": how many, "refused": [[address, reason], …]}
         "user.list": OfDomain,  # a list of objects, like the other listings
         "user.passwd": NewPassword,
-        "user.remove": AddressOnly,
+        "user.remove": UserRemoval,
         "user.app-password.add": AppPassword,  # {"address", "name", "scopes", "password"}
         "user.app-password.list": AddressOnly,
         "user.app-password.remove": AppPasswordName,  # {"address"}

@@ -28,6 +28,7 @@ class Acceptor:
     ``judge``: peer address → what it begins with. ``connect`` takes over the socket, with its header or None, and
     returns when the connection is the service's. ``refused``: peer address and reason of who was hung up on, for an
     event. ``most``: how many may be on their way, all together and from one address; proxies have only the former.
+    ``barred``: asked once for each client, as soon as its address is known: why it may not go on, "" if it may.
     """
 
     def __init__(
@@ -38,12 +39,13 @@ class Acceptor:
         judge: Callable[[str], Expected],
         connect: Callable[[socket.socket, Header | None], Awaitable[object]],
         refused: Callable[[str, str], None],
+        barred: Callable[[str], str],
         most: Callable[[], tuple[int, int]],
         timeout: Callable[[], float],
     ) -> None:
         self.sockets = (listener,)
         self._listener, self._loop = listener, loop
-        self._judge, self._connect, self._refused = judge, connect, refused
+        self._judge, self._connect, self._refused, self._barred = judge, connect, refused, barred
         self._most, self._timeout = most, timeout
         self._from: Counter[str] = Counter()  # no proxies
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,6 +91,8 @@ class Acceptor:
             why = "it is no proxy of [proxy] trusted"
         elif len(self._tasks) >= most or self._from[peer] >= most_of_one:
             why = "too many are waiting"
+        elif expected is Expected.NOTHING:
+            why = self._barred(peer)
         if why:
             connection.close()
             self._refused(peer, why)
@@ -118,6 +122,10 @@ class Acceptor:
         except BaseException:
             connection.close()
             raise
+        if header is not None and (why := self._barred(header.source.host if header.source else peer)):
+            connection.close()
+            self._refused(header.source.host if header.source else peer, why)
+            return
         with contextlib.suppress(OSError):  # gone meanwhile, or no TLS: nobody to tell
             await self._connect(connection, header)
 

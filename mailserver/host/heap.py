@@ -1,4 +1,10 @@
-"""How the C library gives memory back (glibc's mallopt(3)); other C libraries have no mallopt and need none."""
+"""How the C library gives memory back (glibc's mallopt(3), malloc_trim(3)); other C libraries need no help of ours.
+
+Each TLS connection has a buffer of LARGE, of which little is ever touched. It is mapped, and costs only what is
+touched, unless the heap has a hole that is large enough; and handshakes that come and go leave many holes. The buffers
+of the next ones lie there, everything smaller extends the heap, and though nothing is lost all of it stays resident
+(seen: +35 MiB with every 900 unfinished handshakes). So the holes are given back before they are filled.
+"""
 
 from __future__ import annotations
 
@@ -18,3 +24,24 @@ def return_large_blocks() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE)
+
+
+class Holes:
+    """Gives holes of the heap back to the kernel, once for every PORTION connections that want a buffer of LARGE.
+
+    That takes 0.2 ms, and a millisecond for each 8 MiB that goes: little beside PORTION handshakes. What was touched
+    since the last time is then all that such a buffer can lie on.
+    """
+
+    PORTION = 32
+
+    def __init__(self) -> None:
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)
+        self._before = 0
+
+    def will_be_filled(self) -> None:
+        """One more connection."""
+        self._before += 1
+        if self._before >= self.PORTION:
+            self._before = 0
+            self._trim(0)

@@ -34,11 +34,13 @@ async def listen(
     tls: Tls | None,
     config: Callable[[], Config],
     refused: Callable[[str, str], None],
+    barred: Callable[[str], str],
 ) -> Server:
     """Accept on a bound socket. ``make`` gives a connection's protocol; its argument is the PROXY header it began with.
 
     ``config`` is asked for each connection; whether headers are looked at on a socket without TLS is decided here.
-    ``refused``: address and reason of who was hung up on before there was a protocol.
+    ``refused``: address and reason of who was hung up on before there was a protocol. ``barred``: why a client may not
+    begin a handshake; asked once for each connection to a socket with ``tls``, and on no other.
     """
     address = SocketAddress(*sock.getsockname()[:2])
     if tls is None and not looks_at_headers(config().proxy, address):
@@ -65,5 +67,5 @@ async def listen(
     sock.setblocking(False)
     return Acceptor(
         sock, loop=loop, judge=judge, connect=connect, refused=refused, most=most,
-        timeout=lambda: config().proxy.timeout,
+        barred=barred if tls else lambda _: "", timeout=lambda: config().proxy.timeout,
     )  # fmt: skip

@@ -15,10 +15,11 @@ import datetime
 import os
 import ssl
 from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from mailserver.config import schema
 from mailserver.host.certificate import make_self_signed
+from mailserver.host.heap import Holes
 from mailserver.host.pem import pair_faults
 from mailserver.host.x509 import Leaf, read_leaf
 
@@ -51,6 +52,12 @@ class ServerContext(ssl.SSLContext):
 
     asks = False
     _shown: _Shown | None = None
+    _holes: Holes
+
+    def wrap_bio(self, *arguments: Any, **more: Any) -> ssl.SSLObject:
+        """A handshake begins."""
+        self._holes.will_be_filled()
+        return super().wrap_bio(*arguments, **more)
 
     def refresh(self, settings: schema.Tls, data_dir: str) -> bool:
         """Load the files if they are others, or have changed; True if so. New connections use them.
@@ -103,7 +110,7 @@ def server_context(
     """
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     _modern(context)
-    context.asks = asks
+    context.asks, context._holes = asks, Holes()
     if settings.certificate is None:
         certificate, key = next(_pairs(settings, data_dir))
         if not _usable(certificate, key):

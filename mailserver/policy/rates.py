@@ -77,6 +77,7 @@ class Rates:
             return
         self._settings = settings
         self._connections = Buckets(settings.connections_per_minute, 60.0)
+        self._unknown = Buckets(settings.unknown_recipients_per_hour, 3600.0)
         self._messages = {
             True: Buckets(settings.messages_per_hour, 3600.0),
             False: Buckets(settings.address_messages_per_hour, 3600.0),
@@ -85,6 +86,18 @@ class Rates:
             True: Buckets(settings.recipients_per_hour, 3600.0),
             False: Buckets(settings.address_recipients_per_hour, 3600.0),
         }
+
+    def unknown_recipient(self, address: str, now: float) -> None:
+        """A client without a login has asked for a recipient that does not exist."""
+        if self._unknown.count and address not in self._trusted:
+            self._unknown.take(client_key(address), now)
+
+    def harvest(self, address: str, now: float) -> Excess | None:
+        """Whether it has asked for too many of them. Nothing is counted."""
+        if not self._unknown or address in self._trusted:
+            return None
+        wait = self._unknown.wait(client_key(address), now)
+        return _excess(wait, "unknown_recipients_per_hour", self._unknown) if wait else None
 
     def connection(self, address: str, now: float) -> Excess | None:
         """A client connects."""
@@ -121,6 +134,7 @@ class Rates:
             "connections": len(self._connections),
             "accounts": len(self._messages[True]),
             "addresses": len(self._messages[False]),
+            "unknown_recipients": len(self._unknown),
         }
 
 

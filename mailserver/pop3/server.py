@@ -20,6 +20,7 @@ from mailserver import events
 from mailserver.accounts.door import Door
 from mailserver.config.schema import Config
 from mailserver.host.listening import Server, Tls, listen
+from mailserver.policy.crowd import Crowd
 from mailserver.policy.rates import Rates
 from mailserver.policy.relay import DEFAULT, RelayTable, Verdict
 from mailserver.pop3.protocol import State, error
@@ -74,7 +75,7 @@ class Pop3Service:
         self._numbers = itertools.count(1)
         self._opened = self._refused = 0
         self._sessions: set[Session] = set()
-        self._per_client: dict[str, int] = {}
+        self._crowd = Crowd()
         self._tasks: dict[asyncio.Task[bytes], Session] = {}
         self._room = room
         self.servers: list[Server] = []
@@ -101,13 +102,21 @@ class Pop3Service:
         for sock in sockets:
             server = await listen(
                 self.loop, sock, lambda header: Session(self, tls=tls is not None, proxied=header), tls=tls,
-                config=lambda: self.config, refused=self._hung_up_on,
+                config=lambda: self.config, refused=self._hung_up_on, barred=self._barred,
             )  # fmt: skip
             self.servers.append(server)
 
     def _hung_up_on(self, peer: str, reason: str) -> None:
         self._refused += 1
         self.emit(events.SessionRefused("pop3", peer, reason))
+
+    def _barred(self, peer: str) -> str:
+        """Why a client is not worth a TLS handshake; "": it is, and has been counted for [rates]."""
+        client = _address((peer,))
+        if self._crowded(client):
+            return "too many connections"
+        excess = self._rates.connection(client, self.door.now())
+        return excess.rule if excess is not None else ""
 
     def reconfigure(self, config: Config) -> None:
         """New settings hold at once, for open sessions too; listeners stay as they are."""
@@ -201,7 +210,7 @@ class Pop3Service:
             transport.write(reply)
             self.emit(events.SessionRefused("pop3", client, reply.decode().rstrip(), rule))
             return None
-        self._per_client[client] = self._per_client.get(client, 0) + 1
+        self._crowd.enter(client)
         self._sessions.add(session)
         self._opened += 1
         session.number = next(self._numbers)
@@ -220,26 +229,25 @@ class Pop3Service:
         self, client: str, verdict: Verdict, transport: asyncio.BaseTransport
     ) -> tuple[bytes, str] | None:
         """What a client that may not stay is told, and the rule that decided; None: it may."""
-        limits = self.config.limits
         if not verdict.may_connect:
             return NOT_WELCOME, verdict.rule
         if self._draining:
             return SHUTTING_DOWN, verdict.rule
-        here = self._per_client.get(client, 0)
-        crowded = len(self._sessions) >= limits.connections or here >= limits.connections_per_address
-        if crowded or not self._room(transport):
+        if self._crowded(client) or not self._room(transport):
             return TOO_MANY, verdict.rule
+        if transport.get_extra_info("ssl_object") is not None:
+            return None  # counted before its handshake
         excess = self._rates.connection(client, self.door.now())  # one clock for all services
         return None if excess is None else (TOO_FAST, excess.rule)
+
+    def _crowded(self, client: str) -> bool:
+        limits = self.config.limits
+        return self._crowd.is_full(limits) or self._crowd.has_all_of(client, limits)
 
     def forget(self, session: Session) -> None:
         """The connection of an admitted session is gone."""
         self._sessions.discard(session)
-        left = self._per_client.get(session.client, 1) - 1
-        if left:
-            self._per_client[session.client] = left
-        else:
-            self._per_client.pop(session.client, None)
+        self._crowd.leave(session.client)
         self._changed.set()
 
     def run(

@@ -325,9 +325,10 @@ class Session(asyncio.Protocol):
             if silent >= LINGER and self.state is not State.UPDATE:
                 self.transport.abort()
             return
-        idle = self.service.config.limits.idle_timeout
-        limit = idle if self.state is State.AUTHORIZATION else max(idle, AUTOLOGOUT)
-        if silent >= limit and (self._paused or not self._waiting):
+        limits, anonymous = self.service.config.limits, self.state is State.AUTHORIZATION
+        limit = limits.idle_timeout if anonymous else max(limits.idle_timeout, AUTOLOGOUT)
+        dallies = anonymous and now - self.opened >= limits.session_timeout  # commands, but never a login
+        if (silent >= limit or dallies) and (self._paused or not self._waiting):
             self.hang_up("timeout")
 
     def hang_up(self, reason: str) -> None:

@@ -31,14 +31,7 @@ from mailserver.message.envelope import Deferred, Envelope, Local, Outcome, Reci
 from mailserver.message.ids import IdSource
 from mailserver.queue.accept import Intake
 from mailserver.queue.batch import Batch, Stage
-from mailserver.queue.judgement import (
-    Judgement,
-    destination_of,
-    down_reason,
-    due_for_report,
-    judge,
-    note,
-)
+from mailserver.queue.judgement import Judgement, destination_of, down_reason, due_for_report, judge, note
 from mailserver.queue.listing import QueuedMessage, describe
 from mailserver.queue.records import Records
 from mailserver.queue.report import Reports, RouteOf
@@ -172,13 +165,16 @@ class Queue:
         if not batch.suspended:
             self._tasks.spawn(self._try(batch, envelope, recipients))
             return
-        later: Outcome = Deferred(f"not tried again yet: {batch.suspended}", "4.4.1")
-        outcomes = {recipient.id: later for recipient in recipients}
-        if due_for_report(envelope, recipients, now, self._settings):
-            self._tasks.spawn(self._settle(batch, envelope, recipients, outcomes))
-        else:  # by far the most: no task, nothing to save
-            judgement = judge(envelope, recipients, outcomes, now, self._settings)
-            self._apply(batch, envelope, judgement, "")
+        later = Deferred(f"not tried again yet: {batch.suspended}", "4.4.1")
+        outcomes: dict[int, Outcome] = dict.fromkeys(wanted, later)
+        try:
+            if due_for_report(envelope, recipients, now, self._settings):
+                self._tasks.spawn(self._settle(batch, envelope, recipients, outcomes))
+            else:  # by far the most: no task, nothing to save
+                judgement = judge(envelope, recipients, outcomes, now, self._settings)
+                self._apply(batch, envelope, judgement, "")
+        except Exception as error:
+            self._put_back(batch, envelope, error)
 
     # ---- try ---------------------------------------------------------------------------------------
     async def _try(self, batch: Batch, envelope: Envelope, recipients: Sequence[Recipient]) -> None:
@@ -231,18 +227,29 @@ class Queue:
     async def _settle(
         self, batch: Batch, envelope: Envelope, recipients: Sequence[Recipient], outcomes: dict[int, Outcome]
     ) -> None:
-        judgement = judge(envelope, recipients, outcomes, self._now(), self._settings)
         try:
-            if batch.stage is not Stage.GONE:
-                await self._reports.owed(envelope, judgement)
-        except Exception as error:
-            self._tasks.bug("queue", error, envelope.id)
-            judgement.keep_failed("internal error")
-        try:
+            judgement = judge(envelope, recipients, outcomes, self._now(), self._settings)
+            try:
+                if batch.stage is not Stage.GONE:
+                    await self._reports.owed(envelope, judgement)
+            except Exception as error:
+                self._tasks.bug("queue", error, envelope.id)
+                judgement.keep_failed("internal error")
             self._apply(batch, envelope, judgement, down_reason(outcomes))
-            await self._save(envelope)
-        finally:
-            self.kick()
+        except Exception as error:
+            self._put_back(batch, envelope, error)
+        self.kick()
+        await self._save(envelope)
+
+    def _put_back(self, batch: Batch, envelope: Envelope, error: Exception) -> None:
+        """A bug of ours: who is pending is tried again later, as after any deferral."""
+        self._tasks.bug("queue", error, envelope.id)
+        if batch.stage is Stage.IN_FLIGHT:  # else it had settled before
+            pending = [
+                r.id for r in envelope.recipients if r.state is State.PENDING and r.id in batch.recipients
+            ]
+            expires = envelope.accepted + self._settings.max_age
+            self._schedule.settle(batch, pending, now=self._now(), expires=expires)
 
     def _apply(self, batch: Batch, envelope: Envelope, judgement: Judgement, down: str) -> None:
         """Put the judgement into the envelope, the counters and the schedule, and then into the log."""

@@ -56,6 +56,7 @@ _OURS = {
     errno.ENFILE,
     errno.ENOMEM,
 }  # the file is not at fault
+_UNREADABLE = {errno.EACCES, errno.EPERM, errno.EIO}  # it may be whole: rights and disks can be mended
 
 
 class Loaded(NamedTuple):
@@ -139,7 +140,8 @@ class Spool:
         """Every message, in no particular order, after bringing the disk into the states S0, S2 and S3.
 
         Files up to WHOLE octets are checked whole, of larger ones the envelope; ``scrub`` does the rest.
-        Damaged ones are quarantined. ``read_only`` changes nothing on disk and emits nothing: damaged ones
+        Damaged ones are quarantined; those that cannot be read stay where they are, for a later start, and that is
+        said. ``read_only`` changes nothing on disk and emits nothing: damaged ones
         are just not there.
         """
         if not read_only:
@@ -161,14 +163,17 @@ class Spool:
             except (SpoolDamaged, OSError) as error:
                 if isinstance(error, OSError) and error.errno in _OURS:
                     raise
-                if not read_only:
+                if not read_only and not self._stays(name, error):
                     self.quarantine(name, str(error))
             else:
                 yield loaded
         if not read_only:
             for name in states.difference(names):
-                if self._load_progress(name, read_only) is not None:  # else it is none of ours, and set aside
-                    durable.discard(f"{self._messages}/{name}.state")
+                with suppress(OSError):  # unreadable: it stays
+                    if (
+                        self._load_progress(name, read_only) is not None
+                    ):  # else it is none of ours, and set aside
+                        durable.discard(f"{self._messages}/{name}.state")
 
     def abandon_scrub(self) -> None:
         """A running scrub ends after the file it is at."""
@@ -188,7 +193,16 @@ class Spool:
             except (SpoolDamaged, OSError) as error:
                 if isinstance(error, OSError) and error.errno in _OURS:
                     continue  # content() will look again before it is sent
-                yield id, str(error)
+                if not self._stays(id, error):
+                    yield id, str(error)
+
+    def _stays(self, id: str, error: SpoolDamaged | OSError) -> bool:
+        """Whether a message is not damaged, as far as can be known, but cannot be read; that is said."""
+        if not isinstance(error, OSError) or error.errno not in _UNREADABLE:
+            return False
+        text = f"{self.path(id)} cannot be read: {error}; it is kept, and will be delivered when it can"
+        self._emit(Problem("spool", text, id=id))
+        return True
 
     def quarantine(self, id: str, reason: str) -> None:
         """Move the message and then its progress aside, untouched, and say so."""
@@ -251,6 +265,8 @@ class Spool:
         except FileNotFoundError:
             return None
         except (SpoolDamaged, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _UNREADABLE:
+                raise  # without it nobody knows who has got the message already
             if not read_only:
                 self._set_aside(id + ".state", id, str(error))
             return None

@@ -22,6 +22,7 @@ from mailserver.message.envelope import Envelope, Local, Recipient
 from mailserver.policy.admission import Permit, Unavailable, recipient
 from mailserver.policy.open_relay import BEHIND_GATEWAY
 from mailserver.policy.submission import Senders, sender_answer
+from mailserver.receive import harvest
 from mailserver.receive.binary import to_text
 from mailserver.receive.collector import HEADER_MAX, Collector
 from mailserver.receive.naming import literal, note
@@ -69,11 +70,8 @@ class Handler:
         self._hostname, self._limits = config.hostname, config.limits
         self._spill_path = os.path.join(config.data_dir, "tmp", "")
         self._senders = Senders(config.submission.senders)
-        self._checks_sender = (
-            self._service.name == "smtp"
-            and config.smtp.check_sender_domain
-            and self._sender_domain_ok is not None
-        )
+        checks = config.smtp.check_sender_domain and self._sender_domain_ok is not None
+        self._checks_sender = checks and self._service.name == "smtp"
         self._helo = reply.lines(250, [config.hostname])
         self._ehlo: dict[tuple[bool, tuple[str, ...]], Reply] = {}
 
@@ -168,6 +166,8 @@ class Handler:
             return reply.TOO_MANY_RECIPIENTS
         if rcpt.international and not envelope.smtp_utf8:
             return reply.NOT_ASCII_WITHOUT_SMTPUTF8
+        if answer := harvest.put_off(self._service, server, session):
+            return answer
         directory = self._directory()
         address = self._at_home(rcpt.address, server, directory.default_domain)
         found = self._resolve(directory, address)
@@ -195,6 +195,7 @@ class Handler:
         self, found: Found, address: Address, server: Wire, session: ClientSession, envelope: Transaction,
         rcpt: Rcpt,
     ) -> Reply:  # fmt: skip
+        harvest.count(self._service, session, found)
         verdict = session.verdict
         if type(found) is Foreign:
             verdict = self._service.gateway.verdict(session.client, verdict)

@@ -30,6 +30,7 @@ from mailserver.host.listening import Server, Tls, listen
 from mailserver.message.address import Address
 from mailserver.message.body import Body
 from mailserver.message.envelope import Envelope
+from mailserver.policy.crowd import Crowd
 from mailserver.policy.networks import Networks
 from mailserver.policy.open_relay import OpenRelayGuard
 from mailserver.policy.proxy_protocol import Header
@@ -102,7 +103,7 @@ class SmtpService:
         self._room = room
         self.servers: list[Server] = []
         self._sessions: set[Wire] = set()
-        self._per_address: dict[str, int] = {}
+        self._crowd = Crowd()
         self._judged_by: RelayTable | None = None
         self._verdicts: dict[str, Verdict] = {}
         self._number = self._refused = self._messages = 0
@@ -122,13 +123,9 @@ class SmtpService:
     async def _listen(self, sockets: list[socket.socket], tls: Tls | None) -> None:
         for sock in sockets:
             server = await listen(
-                self.loop,
-                sock,
-                self._make,
-                tls=tls,
-                config=lambda: self.config,
-                refused=self._hung_up_on,
-            )
+                self.loop, sock, self._make, tls=tls, config=lambda: self.config,
+                refused=self._hung_up_on, barred=self._barred,
+            )  # fmt: skip
             self.servers.append(server)
 
     def _make(self, header: Header | None) -> Wire:
@@ -141,12 +138,20 @@ class SmtpService:
         self._refused += 1
         self.emit(SessionRefused(self.name, peer, reason))
 
+    def _barred(self, peer: str) -> str:
+        """Why a client is not worth a TLS handshake; "": it is, and has been counted for [rates]."""
+        client = _address(peer)
+        if refusal := self._crowded(client):
+            return refusal.text
+        excess = self.rates.connection(client, self.now())
+        return excess.rule if excess is not None else ""
+
     def reconfigure(self, config: Config) -> None:
         """New settings for the next command of every session; nobody is disconnected."""
         self.config, self.limits = config, config.limits
         self.idle_timeout, self.data_timeout = config.limits.idle_timeout, config.limits.data_timeout
         self.data_quota = int(config.limits.data_timeout * config.limits.minimum_rate)
-        self._own = Networks((*config.guard.trusted, *config.proxy.trusted))
+        self.own = Networks((*config.guard.trusted, *config.proxy.trusted))
         self.budget.limit = config.limits.body_memory
         self.greeting = f"220 {config.hostname} {'LMTP' if self.is_lmtp else 'ESMTP'}\r\n".encode()
         self.handler.configure(config)
@@ -172,7 +177,7 @@ class SmtpService:
         """Numbers for people and monitors."""
         return {
             "connections": len(self._sessions),
-            "addresses": len(self._per_address),
+            "addresses": self._crowd.addresses,
             "sessions": self._number,
             "refused": self._refused,
             "messages": self._messages,
@@ -221,7 +226,7 @@ class SmtpService:
             session.proxied = header
         session.tls = tls_version(transport)
         self._sessions.add(listener)
-        self._per_address[client] = self._per_address.get(client, 0) + 1
+        self._crowd.enter(client)
         listener.deadline = self.clock + self.idle_timeout
         self.emit(
             SessionOpened(self.name, self._number, client, peer[1], verdict.action, verdict.rule, session.tls)
@@ -240,7 +245,7 @@ class SmtpService:
     def _may_hurry(self, listener: Wire, session: ClientSession) -> bool:
         """Only strangers must wait for their turn; our own networks, this machine, and a proxy that speaks for
         itself may be careless."""
-        if session.verdict.action == "relay" or session.client in self._own:
+        if session.verdict.action == "relay" or session.client in self.own:
             return True
         if session.proxied is not None and session.proxied.local:
             return True
@@ -282,11 +287,18 @@ class SmtpService:
             return reply.SHUTTING_DOWN
         if verdict.action == "reject":
             return reply.NOT_WELCOME
-        if len(self._sessions) >= self.limits.connections or not self._room(transport):
+        if not self._room(transport):
             return reply.TOO_MANY_CONNECTIONS
-        if self._per_address.get(client, 0) >= self.limits.connections_per_address:
-            return reply.TOO_MANY_FROM_YOU
-        return reply.TOO_MANY_FROM_YOU if self.rates.connection(client, self.now()) else None
+        if refusal := self._crowded(client):
+            return refusal
+        counted = transport.get_extra_info("ssl_object") is not None  # before its handshake
+        excess = None if counted else self.rates.connection(client, self.now())
+        return reply.TOO_MANY_FROM_YOU if excess else None
+
+    def _crowded(self, client: str) -> Reply | None:
+        if self._crowd.is_full(self.limits):
+            return reply.TOO_MANY_CONNECTIONS
+        return reply.TOO_MANY_FROM_YOU if self._crowd.has_all_of(client, self.limits) else None
 
     def disconnected(self, listener: Wire) -> None:
         """The connection is gone."""
@@ -294,11 +306,7 @@ class SmtpService:
             return
         self._sessions.discard(listener)
         session = listener.session
-        left = self._per_address[session.client] - 1
-        if left:
-            self._per_address[session.client] = left
-        else:
-            del self._per_address[session.client]
+        self._crowd.leave(session.client)
         self._messages += session.messages
         self.emit(
             SessionClosed(

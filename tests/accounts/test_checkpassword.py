@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from mailserver.accounts import login
 from mailserver.accounts.accounts import Accounts
 from mailserver.accounts.backends.backend import Secret
 from mailserver.accounts.backends.checkpassword import Checkpassword
+from mailserver.accounts.backends.postgresql import PostgreSql
 from mailserver.accounts.backends.remembered import RETRY, Remembered
 from mailserver.accounts.database import Database
 from mailserver.accounts.errors import AccountsError, AccountsUnavailable
@@ -106,7 +108,17 @@ async def test_a_login_by_a_program(site: Site) -> None:
     for wrong in (b"Secret", b"sec\0ret", b"x" * 600):
         assert await site.accounts.login("alice@prog.test", wrong) is None
     assert await site.accounts.login("ghost@prog.test", b"secret") is None
+    asked = (site.folder / "check.read").read_bytes()  # no name is told from others by what is done for it
+    assert asked == b"ghost@prog.test\nsecret\n1000\n"
     assert await site.accounts.login("local@prog.test", b"mine") == "local@prog.test"
+
+
+async def test_who_does_not_exist_cannot_log_in_whatever_the_program_says(site: Site) -> None:
+    """`exists` decides; and a good login is not remembered beyond the account."""
+    assert await site.accounts.login("alice@prog.test", b"secret")
+    (site.folder / "exists").write_text("#!/bin/sh\nexit 1\n")
+    site.clock.time += 301.0  # fresh
+    assert await site.accounts.login("alice@prog.test", b"secret") is None
 
 
 async def test_a_program_that_cannot_say_is_no_wrong_password(site: Site) -> None:
@@ -204,6 +216,9 @@ class Scripted:
             raise AccountsUnavailable("down")
         return self.holds.get(address)
 
+    def stand_in(self, address: str) -> None:
+        return None
+
     def close(self) -> None:
         pass
 
@@ -240,3 +255,15 @@ async def test_what_is_remembered_and_for_how_long() -> None:
         await remembered.find(f"{name}@x.test")
     assert remembered.peek("a@x.test") is None  # the least recently used have left
     assert remembered.peek("f@x.test") is False
+
+
+def test_a_driver_that_is_there_but_cannot_be_loaded_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "asyncpg.py").write_text('raise PermissionError(13, "Permission denied", "protocol.so")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "asyncpg", raising=False)
+    with pytest.raises(
+        AccountsError, match=r"^backends\.db: .* cannot be loaded: .*Permission denied.*protocol"
+    ):
+        PostgreSql("db", "postgresql://nowhere", "", timeout=1.0, at_once=1)

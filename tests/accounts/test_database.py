@@ -6,6 +6,7 @@ import resource
 import sqlite3
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,9 @@ def test_requests_that_make_no_sense(file: Path) -> None:
     assert database.users()[0].password == "hash"
 
 
-@pytest.mark.parametrize("content", [b"not a database", b"\0" * 5000, b"SQLite format 3\0" + b"\xff" * 6000])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a database", b"\0" * 5000, b"SQLite format 3\0" + b"\xff" * 6000]
+)
 def test_a_damaged_file_is_left_as_it_is(file: Path, content: bytes) -> None:
     file.parent.mkdir()
     file.write_bytes(content)
@@ -70,6 +73,13 @@ def test_a_damaged_file_is_left_as_it_is(file: Path, content: bytes) -> None:
         with pytest.raises(AccountsUnavailable, match=r"accounts\.sqlite is damaged .* left as it is"):
             attempt()
     assert file.read_bytes() == content
+
+
+def test_two_that_make_it_at_once_do_not_find_it_empty(file: Path) -> None:
+    """The server at its first start, and a command beside it."""
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: Database(str(file)).add_domain(f"d{n}.test", float(n)), range(40)))
+    assert len(Database(str(file)).domains()) == 40
 
 
 def test_a_damaged_page_is_noticed(file: Path) -> None:

@@ -33,6 +33,7 @@ CONFIG = Config.model_validate(
         "hostname": "mail.example.test",
         "domains": {"example.test": {}},
         "users": {"alice@example.test": {"password": "{PLAIN}wonderland"}},
+        "accounts": {"channel_binding": True},
     }
 )
 

@@ -150,7 +150,17 @@ def test_users_domains_and_aliases_without_a_server(run: Run, folder: Path) -> N
     refused = run("domain", "remove", "second.test")
     assert refused.returncode == 1
     assert "still has 1 accounts" in refused.stderr
-    removed = run("user", "remove", "bob@second.test")
+    assert (
+        run("alias", "set", "only@second.test", "team2@second.test", "bob").returncode == 1
+    )  # nobody has team2
+    assert run("alias", "set", "only@second.test", "bob").returncode == 0
+    orphan = run("user", "remove", "bob@second.test")  # team@ still leads to x@remote.test
+    assert (orphan.returncode, orphan.stderr) == (
+        1, "mailserver: mail for only@second.test would lead nowhere: remove or change that first, or say --force\n",
+    )  # fmt: skip
+    removed = run("user", "remove", "bob@second.test", "--force")
+    nowhere = run("explain", "--from", "a@b.test", "--to", "only@second.test", "--client", "192.0.2.1")
+    assert "reply: 550 5.1.1" in nowhere.stdout
     assert "its mail stays" in removed.stdout
     assert (folder / "data" / "accounts.sqlite").stat().st_mode & 0o777 == 0o600
 

@@ -54,7 +54,7 @@ def serve(test, *, expected=Expected.HEADER, context=None, timeout=5.0, most=(10
             connect=lambda conn, header: loop.connect_accepted_socket(
                 lambda: Greeter(header), conn, ssl=context, **more
             ),
-            refused=lambda peer, why: refusals.put_nowait((peer, why)),
+            barred=lambda peer: "", refused=lambda peer, why: refusals.put_nowait((peer, why)),
         )  # fmt: skip
         try:
             return await test(sock.getsockname()[1], refusals, listener)

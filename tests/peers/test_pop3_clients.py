@@ -130,9 +130,9 @@ def test_fetchmail(office: Any, program: Program, tmp_path: Path) -> None:
     assert not list((office.maildir("alice") / "new").iterdir())
 
 
-def drive_mutt(mutt: str, folder: Path, keys: str, home: Path) -> None:
+def drive_mutt(mutt: str, folder: Path, keys: str, home: Path, more: str = "") -> None:
     """mutt wants a terminal; it gets ``keys`` and ends by itself."""
-    settings = f'set folder="{home}" mbox_type=Maildir move=no quit=yes delete=yes mark_old=no'
+    settings = f'set folder="{home}" mbox_type=Maildir move=no quit=yes delete=yes mark_old=no {more}'
     command = [mutt, "-n", "-F", "/dev/null", "-f", str(folder), "-e", settings, "-e", f'push "{keys}"']
     pid, terminal = pty.fork()
     if pid == 0:
@@ -172,3 +172,28 @@ def test_mutt_works_in_the_maildir_of_an_open_session(office: Any, program: Prog
     later.quit()
     drive_mutt(mutt, folder, "<first-entry><delete-message><quit>", tmp_path)
     assert office.pop3().stat() == (0, 0)
+
+
+def test_mutt_fetches_mail_over_tls_as_it_comes(
+    server_factory: Callable[..., Any], program: Program, tmp_path: Path
+) -> None:
+    """It takes the first mechanism that is offered and gives up where that fails: SCRAM-SHA-256, not -PLUS."""
+    mutt, home = program("mutt"), tmp_path / "home"
+    home.mkdir()
+    base = f'hostname = "mail.example.test"\n{POP3}[smtp]\nlisten = ["127.0.0.1:0"]\n[log]\nformat = "json"\n'
+    server = server_factory(base=base.replace("apop = true\n", ""), users='[domains."example.test"]\n')
+    added = server.run("user", "add", "carol@example.test", "--password-stdin", stdin="pencil\n")
+    assert added.returncode == 0, added.stderr
+    with smtplib.SMTP("127.0.0.1", server.ports["smtp"], timeout=20) as smtp:
+        smtp.sendmail("a@sender.test", ["carol@example.test"], TEXTS[0])
+    account = (
+        f'spoolfile="{home}/in" pop_host="pops://carol@example.test@127.0.0.1:{server.ports["pop3-tls"]}" '
+        f'pop_pass=pencil pop_delete=yes certificate_file="{tmp_path}/data/tls/certificate.pem" ssl_verify_host=no '
+        "sleep_time=0"
+    )
+    for name in ("tmp", "new", "cur"):
+        (home / "in" / name).mkdir(parents=True)
+    drive_mutt(mutt, home / "in", "<fetch-mail><quit>", home, account)
+    (mail,) = (home / "in" / "new").iterdir()
+    assert b"\n.dot\n" in mail.read_bytes()
+    assert mechanisms(server) == ["SCRAM-SHA-256"]

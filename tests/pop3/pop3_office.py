@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from register import Register, passwords_only
+
 from mailserver.accounts.door import Door
 from mailserver.accounts.errors import AccountsUnavailable
-from mailserver.accounts.passwords import fits_digest
-from mailserver.accounts.sasl import Channel
-from mailserver.accounts.scram_keys import Digest
-from mailserver.accounts.steps import KeyRing
 from mailserver.config.schema import Config
 from mailserver.events import Event
 from mailserver.policy.guard import Guard
@@ -48,38 +46,6 @@ async def login(name: str, password: bytes) -> str | None:
         raise AccountsUnavailable("the database does not answer")
     known = name.partition("@")[0] in {"alice", "bob"}
     return f"{name.partition('@')[0]}@example.test" if known and password == b"wonderland" else None
-
-
-class Register:
-    """Answers about accounts from a function of name and password; nobody has SCRAM keys, tokens or certificates."""
-
-    def __init__(self, login: Callable[[str, bytes], Awaitable[str | None]]) -> None:
-        self._login = login
-
-    async def login(self, name: str, password: bytes, service: str = "", client: str = "") -> str | None:
-        return await self._login(name, password)
-
-    async def digest(self, name: str, stamp: bytes, digest: bytes) -> str | None:
-        """alice's password is kept in clear, bob's is not."""
-        stored = {"alice": "{PLAIN}wonderland", "bob": "{SSHA}wonderland"}.get(name, "")
-        return ALICE if fits_digest(stamp, digest, stored) else None
-
-    async def key_ring(self, user: str, digest: Digest, service: str) -> KeyRing:
-        raise AccountsUnavailable("no keys here")
-
-    async def owner_of(self, token: str) -> str | None:
-        return None
-
-    async def proven(self, user: str, app_password: str, service: str, client: str) -> str | None:
-        return None
-
-    def key_of(self, name: str) -> str:
-        return name
-
-
-def passwords_only(*, safe: bool, end_point: bytes = b"", identities: tuple[str, ...] = ()) -> Channel:
-    """What such accounts can be offered."""
-    return Channel(safe)
 
 
 class Client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from contextlib import suppress
 
@@ -203,6 +204,32 @@ async def test_octets_without_a_command_do_not_keep_a_session(post: Post) -> Non
     await post.until(lambda: session.bytes_in == 1)
     post.service.sweep(post.clock + 1.0)
     assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("chatty", [False, True])
+@pytest.mark.parametrize(
+    "said", [[b"USER alice"], [b"AUTH PLAIN"], [b"USER alice", b"PASS wrong"], [b"CAPA"]]
+)
+async def test_who_never_logs_in_ends_whatever_it_says(post: Post, said: list[bytes], chatty: bool) -> None:
+    """Silence between USER and PASS, or within SASL; and commands now and then, which are no silence."""
+    await post.start(limits={"idle_timeout": "60s", "session_timeout": "5m"})
+    client = await post.connect()
+    for line in said:
+        await client.ask(line)
+    (session,) = post.service._sessions
+    ends = post.clock + (300.0 if chatty else 60.0)
+    while chatty and post.clock < ends - 59.0:
+        post.clock += 59.0
+        post.service.sweep(post.clock)
+        before = session.bytes_in
+        client.send(b"LANG")
+        await post.until(functools.partial(lambda before: session.bytes_in > before, before))
+    post.service.sweep(ends - 1.0)
+    assert post.service._sessions == {session}
+    post.service.sweep(ends)
+    await client.rest()
+    await post.until(lambda: not post.service._sessions)
+    assert post.seen(SessionClosed)[0].reason == "timeout"
 
 
 async def test_a_client_that_does_not_read_is_timed_out(post: Post) -> None:

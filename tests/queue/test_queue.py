@@ -22,6 +22,7 @@ from mailserver.events import (
     Removed,
 )  # fmt: skip
 from mailserver.message.envelope import Deferred, Delivered, Failed
+from mailserver.queue import queue
 from mailserver.queue.slots import SLOW
 
 REFUSED = Failed("550 5.1.1 no such user", "5.1.1", "mx.remote.test")
@@ -287,6 +288,24 @@ async def test_an_exception_in_delivery_is_a_bug_and_keeps_the_mail(tmp_path):
         house.world = everybody(Delivered("250"))
         await house.pass_time(301)
         await house.saw(Removed)
+
+
+@pytest.mark.parametrize("broken", ["judge", "down_reason"])
+async def test_a_bug_in_what_an_attempt_means_is_told_and_the_mail_is_tried_again(
+    tmp_path, monkeypatch, broken
+):
+    async with House(tmp_path) as house:
+        house.world = everybody(BUSY)
+        with monkeypatch.context() as bug:
+            bug.setattr(queue, broken, lambda *_: 1 // 0)
+            await house.send("x@remote.test")
+            (problem,) = await house.saw(Problem)
+            assert "ZeroDivisionError" in problem.trace
+            assert house.queue.status()["in_flight"] == 0 and house.files("queue/msg")
+        house.world = everybody(Delivered("250"))
+        await house.pass_time(301)
+        await house.saw(Removed)
+        house.balance()
 
 
 async def test_a_failure_whose_report_cannot_be_stored_is_kept(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -262,3 +263,29 @@ def test_a_sealed_record_of_another_kind_is_refused(record: bytes) -> None:
         check(data)
     with pytest.raises(SpoolDamaged):
         form.read_progress(data)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("name", ["A1", "A1.state"])
+def test_what_cannot_be_read_is_no_damage(
+    office: Office, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    """Not even of the progress alone: without it, who has got the message would get it again."""
+    office.write(
+        office.spool.new_file(envelope("A1"), (TEXT,)), office.spool.new_file(envelope("A2"), (TEXT,))
+    )
+    office.write(office.spool.progress(envelope("A1"), attempts=3, due=1.7e9, held=False))
+    before, really = office.files(), os.open
+
+    def sick(path: str, flags: int, *more: int) -> int:
+        if path == str(office.root / "msg" / name):
+            raise OSError(number, os.strerror(number), path)
+        return really(path, flags, *more)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "open", sick)
+        assert set(office.load()) == {"A2"}
+    (problem,) = office.events
+    assert isinstance(problem, Problem) and os.strerror(number) in problem.text
+    assert office.files() == before
+    assert office.load()["A1"][1] == 3

@@ -9,15 +9,12 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from register import Register, passwords_only
+
 from mailserver.accounts.door import Door
-from mailserver.accounts.errors import AccountsUnavailable
-from mailserver.accounts.sasl import Channel
-from mailserver.accounts.scram_keys import Digest
-from mailserver.accounts.steps import KeyRing
 from mailserver.config.schema import Config
 from mailserver.events import Event
 from mailserver.message.body import Body
@@ -38,33 +35,6 @@ DIRECTORY = Directory(
     postmaster="alice@example.test",
     default_domain="example.test",
 )
-
-
-class Register:
-    """Answers about accounts from a function of name and password; nobody has SCRAM keys, tokens or certificates."""
-
-    def __init__(self, login: Callable[[str, bytes], Awaitable[str | None]]) -> None:
-        self._login = login
-
-    async def login(self, name: str, password: bytes, service: str = "", client: str = "") -> str | None:
-        return await self._login(name, password)
-
-    async def key_ring(self, user: str, digest: Digest, service: str) -> KeyRing:
-        raise AccountsUnavailable("no keys here")
-
-    async def owner_of(self, token: str) -> str | None:
-        return None
-
-    async def proven(self, user: str, app_password: str, service: str, client: str) -> str | None:
-        return None
-
-    def key_of(self, name: str) -> str:
-        return name
-
-
-def passwords_only(*, safe: bool, end_point: bytes = b"", identities: tuple[str, ...] = ()) -> Channel:
-    """What such accounts can be offered."""
-    return Channel(safe)
 
 
 class MemoryQueue:

@@ -29,6 +29,9 @@ def names(lines):
         (b"FROM : a@b.test\nX: y", [b"Date", b"Message-ID"]),
         (b"Subject: a\n Date: folded\nX-From: b\nmessage-id:<1@b>", [b"From", b"Date"]),
         (b"From: a\nDate: b\nMessage-ID: c", []),
+        (b"From alice Thu Jan  1 00:00:00 1970\nFrom: a\nDate: b", [b"Message-ID"]),
+        (b"Dear all,\ndate: tomorrow", [b"From", b"Date", b"Message-ID", b""]),
+        (b" folded: nothing", [b"From", b"Date", b"Message-ID", b""]),
     ],
 )
 def test_only_what_is_missing(header, missing):
@@ -64,6 +67,24 @@ async def submitted(tmp_path, dialog):
         return desk.queue.content()
     finally:
         await desk.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"Dear all,\r\nfrom: me\r\n", b"Dear all,\r\n\r\nyours\r\n", b"\r\nyours\r\n", b"\xc3\xa4: b\r\n", b""],
+)
+async def test_a_message_without_a_header_keeps_all_of_its_text(tmp_path, text):
+    """RFC 5322 2.1: the fields, an empty line, then every octet of the text. However much of it there is."""
+    for more in (b"", b"line\r\n" * 200_000):
+        dialog = (
+            b"MAIL FROM:<alice@example.test>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n"
+            + text
+            + more
+            + b".\r\n"
+        )
+        header, end, body = (await submitted(tmp_path, dialog)).partition(b"\n\n")
+        assert names(header) == [b"From", b"Date", b"Message-ID"]
+        assert (end + body).removeprefix(b"\n\n") == (text + more).replace(b"\r\n", b"\n").removeprefix(b"\n")
 
 
 async def test_binary_mail(tmp_path):

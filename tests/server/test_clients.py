@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -82,3 +83,34 @@ def test_swaks(office: Any, tls: str, auth: str) -> None:
     account, mechanism, version = login_of(office)
     assert (account, mechanism) == (ALICE, auth)
     assert bool(version) == (tls == "--tlsc")
+
+
+@needs("curl")
+def test_curl_with_app_passwords_and_a_yescrypt_hash(server_factory: Callable[..., Any]) -> None:
+    """An app password opens what it is for, over TLS; the account's own password, here a $y$ hash, opens all."""
+    server = server_factory(SUBMISSION, users='[domains."example.test"]\n')
+    hashed = server.run(
+        "user", "hash", "--scheme", "yescrypt", "--password-stdin", stdin="wonderland\n"
+    ).stdout
+    assert hashed.startswith("$y$")
+    assert server.run("user", "passwd", ALICE, "--hashed", "--password-stdin", stdin=hashed).returncode == 0
+    passwords = {"own": "wonderland"}
+    for scope in ("smtp", "pop3"):
+        made = server.run("user", "app-password", "add", ALICE, scope, "--scope", scope, "--json")
+        passwords[scope] = json.loads(made.stdout)["password"]
+    for name, password in passwords.items():
+        for url in (
+            f"smtp://127.0.0.1:{server.ports['submission']}",
+            f"pop3://127.0.0.1:{server.ports['pop3']}",
+        ):
+            mail = (
+                ["--mail-from", ALICE, "--mail-rcpt", ALICE, "--crlf", "-T", "-"]
+                if url.startswith("smtp")
+                else []
+            )
+            done = subprocess.run(
+                ["curl", "-sSk", "--ssl-reqd", "-u", f"{ALICE}:{password}", url, *mail],
+                input="Subject: x\n\ny\n", capture_output=True, text=True, check=False, timeout=30,
+            )  # fmt: skip
+            opens = name == "own" or url.startswith("pop3") == (name == "pop3")
+            assert done.returncode == (0 if opens else 67), (name, url, done.stderr)  # 67: login denied

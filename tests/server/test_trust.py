@@ -16,6 +16,7 @@ import pytest
 from scramp import ScramClient
 
 SUBMISSION = '[submission]\nlisten = ["127.0.0.1:0"]\n'
+BINDING = "[accounts]\nchannel_binding = true\n"
 NO_USERS = '[domains."example.test"]\n'
 
 
@@ -46,7 +47,7 @@ def trusting() -> ssl.SSLContext:
 
 def with_carol(server_factory: Callable[..., Any], extra: str = "") -> Any:
     """Keys for SCRAM are made when a password is set."""
-    server = server_factory(SUBMISSION + extra, users=NO_USERS)
+    server = server_factory(SUBMISSION + BINDING + extra, users=NO_USERS)
     done = server.run("user", "add", "carol@example.test", "--password-stdin", stdin="pencil\n")
     assert done.returncode == 0, done.stderr
     return server

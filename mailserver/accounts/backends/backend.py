@@ -20,5 +20,9 @@ class Backend(Protocol):
         """What opens the account ``user@domain``, or None: there is none. Raises AccountsUnavailable, and
         nothing else, when there is no telling."""
 
+    def stand_in(self, address: str) -> Secret | None:
+        """What an address that does not exist is tried against, so that it costs what others cost; None: a hash
+        of ours. It never opens anything."""
+
     def close(self) -> None:
         """Let go of connections; on the loop's thread."""

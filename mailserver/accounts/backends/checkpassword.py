@@ -41,6 +41,10 @@ class Checkpassword:
         found = await self._program.ask(self._exists, b"", {"ADDRESS": address})
         return None if found is None else functools.partial(self.opens, address)
 
+    def stand_in(self, address: str) -> Secret:
+        """The program is asked for every name; how long it takes for one it does not know is its own affair."""
+        return functools.partial(self.opens, address)
+
     async def opens(self, address: str, password: bytes) -> bool:
         """Whether the program says so. Raises AccountsUnavailable."""
         user = (address.rpartition("@")[0] if self._local_only else address).encode()

@@ -7,6 +7,8 @@ for a while; one that died is replaced, and asked once more, before anybody hear
 from __future__ import annotations
 
 import asyncio
+import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from mailserver.accounts.backends.backend import Secret
@@ -22,20 +24,15 @@ _TRIES = 2
 class PostgreSql:
     """``url``: libpq's (``postgresql://user@host/database?passfile=…``). ``query``: one row whose first column
     is the stored form of the password of $1, NULL where nothing opens it. ``timeout``: seconds for connecting and
-    for the answer. Raises AccountsError where asyncpg is not installed."""
+    for the answer. Raises AccountsError where asyncpg cannot be had."""
 
     def __init__(self, name: str, url: str, query: str, *, timeout: float, at_once: int) -> None:
-        try:
-            import asyncpg  # noqa: PLC0415 - an extra, and 40 ms that others need not pay
-        except ImportError:
-            raise AccountsError(
-                f"backends.{name}: the PostgreSQL driver is missing; install the extra: mailserver[postgres]"
-            ) from None
+        driver = _driver(name)
         self.name = name
         self._url, self._query, self._timeout, self._at_once = url, query, timeout, at_once
-        self._lost = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
-        self._faults = (*self._lost, asyncpg.PostgresError, asyncpg.InternalClientError, ValueError)
-        self._create = asyncpg.create_pool
+        self._lost = (OSError, driver.InterfaceError, driver.PostgresConnectionError)
+        self._faults = (*self._lost, driver.PostgresError, driver.InternalClientError, ValueError)
+        self._create = driver.create_pool
         self._pool: asyncpg.Pool | None = None
         self._turn = asyncio.Semaphore(at_once)
 
@@ -55,6 +52,9 @@ class PostgreSql:
         if not isinstance(stored, str | None):
             raise AccountsUnavailable(f"{self.name}: the query's first column is no text")
         return stored or ""
+
+    def stand_in(self, address: str) -> None:  # noqa: ARG002 - the database stores hashes as we do
+        return None
 
     def close(self) -> None:
         if self._pool is not None:
@@ -80,3 +80,26 @@ class PostgreSql:
             self._pool = pool
             await pool
         return self._pool
+
+
+def _driver(name: str) -> ModuleType:
+    """asyncpg, imported late: it is an extra, and 40 ms that others need not pay. Raises AccountsError."""
+    try:
+        driver = importlib.import_module("asyncpg")
+    except ImportError as error:
+        if error.name != "asyncpg":
+            raise _unusable(name, error) from error
+        raise AccountsError(
+            f"backends.{name}: the PostgreSQL driver is missing; install the extra: mailserver[postgres]"
+        ) from None
+    except OSError as error:
+        raise _unusable(name, error) from error
+    if not hasattr(driver, "create_pool"):  # Python takes a folder that it may not read for an empty package
+        raise _unusable(name, f"{list(driver.__path__)} cannot be read")
+    return driver
+
+
+def _unusable(name: str, reason: object) -> AccountsError:
+    return AccountsError(
+        f"backends.{name}: the PostgreSQL driver asyncpg is there but cannot be loaded: {reason}"
+    )
