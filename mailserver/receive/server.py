@@ -140,7 +140,7 @@ class SmtpService:
 
     def _barred(self, peer: str) -> str:
         """Why a client is not worth a TLS handshake; "": it is, and has been counted for [rates]."""
-        client = _address(peer)
+        client = unmapped(peer)
         if refusal := self._crowded(client):
             return refusal.text
         excess = self.rates.connection(client, self.now())
