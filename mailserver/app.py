@@ -238,7 +238,7 @@ class App:
         self._bug("event loop")(context.get("exception") or RuntimeError(context["message"]))
 
     def _storage_ok(self) -> bool:
-        return self.disk.check() and self.descriptors.for_message()
+        return self.disk.has_room() and self.descriptors.for_message()
 
     async def _sender_domain(self, domain: str) -> bool | None:
         return (await sender_domain(self.resolver, domain)).exists

@@ -42,12 +42,7 @@ class Accounts:
     backend whose driver is missing."""
 
     def __init__(
-        self,
-        config: Config,
-        database: Database,
-        *,
-        executor: Executor,
-        now: Callable[[], float],
+        self, config: Config, database: Database, *, executor: Executor, now: Callable[[], float]
     ) -> None:
         self._config = config
         self._database = database

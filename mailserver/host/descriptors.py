@@ -12,7 +12,7 @@ import os
 
 from mailserver.events import Emit, Warned
 
-UNMEASURED = 8  # free descriptors for each client that is let in without looking
+UNMEASURED = 8  # free descriptors for each client or message that is let in without looking
 LARGEST = 256  # descriptors kept from the most modest, however high the limit
 
 
@@ -26,7 +26,7 @@ class DescriptorWatch:
         self._any = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         share = min(limit // 16, LARGEST)
         self._reserves = max(16, share), max(12, share * 3 // 4), max(8, share // 2)
-        self._unmeasured = 0  # clients that may come before the next look
+        self._unmeasured = self._messages = 0  # clients and messages that may come before the next look
 
     def for_session(self, transport: asyncio.BaseTransport) -> bool:
         """Whether this SMTP client may stay."""
@@ -34,22 +34,29 @@ class DescriptorWatch:
             self._unmeasured -= 1
             return True
         number = _number(transport)
-        # Far from the limit the next look may wait: even if seven others come for each client, enough is left.
-        self._unmeasured = max(0, self.limit - number - 2 * self._reserves[0]) // UNMEASURED
+        self._unmeasured = self._far_from_limit(number)
         return self._leaves(number, self._reserves[0])
 
     def for_message(self) -> bool:
         """Whether a message may be taken: it needs a file or two."""
+        if self._messages:
+            self._messages -= 1
+            return True
         try:
             number = os.dup(self._any)
         except OSError:
             return self._leaves(self.limit, self._reserves[1])
         os.close(number)
+        self._messages = self._far_from_limit(number)
         return self._leaves(number, self._reserves[1])
 
     def for_reader(self, transport: asyncio.BaseTransport) -> bool:
         """Whether this POP3 client may stay."""
         return self._leaves(_number(transport), self._reserves[2])
+
+    def _far_from_limit(self, number: int) -> int:
+        """How often the next look may be left out: even if seven others come each time, enough is left."""
+        return max(0, self.limit - number - 2 * self._reserves[0]) // UNMEASURED
 
     def _leaves(self, number: int, reserve: int) -> bool:
         if number < self.limit - 2 * self._reserves[0]:

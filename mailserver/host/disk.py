@@ -8,6 +8,8 @@ from mailserver.events import DiskLow, DiskRecovered, Emit, Problem
 
 MARGIN = 1.1  # of the reserve must be free before mail is taken again, so that the answer does not flap
 FEW_FILES = 1_024  # file numbers (inodes) left at which a file system counts as full
+# What no disk takes within the second until housekeeping looks again: octets beyond the reserve, and files.
+PLENTY, PLENTY_FILES = 16 << 30, 1_000_000
 
 
 class DiskWatch:
@@ -18,7 +20,12 @@ class DiskWatch:
         self.reserve = reserve  # a reload may change it
         self._emit = emit
         self._ok = True
+        self._plenty = False
         self._fault = ""
+
+    def has_room(self) -> bool:
+        """As ``check``, without a look where so much was free at the last one that it can wait for the next."""
+        return self._plenty or self.check()
 
     def check(self) -> bool:
         """True while mail may be accepted. Emits DiskLow and DiskRecovered when that changes.
@@ -28,6 +35,7 @@ class DiskWatch:
         try:
             status = os.statvfs(self.path)
         except OSError as error:
+            self._plenty = False
             self._unusable(f"cannot look at {self.path}: {error.strerror}")
             return False
         self._fault = ""
@@ -36,6 +44,8 @@ class DiskWatch:
         ok = room >= wanted and (
             status.f_files == 0 or status.f_favail >= files
         )  # btrfs counts no file numbers
+        many = status.f_files == 0 or status.f_favail >= PLENTY_FILES
+        self._plenty = ok and many and room >= self.reserve + PLENTY
         if ok != self._ok:
             self._ok = ok
             self._emit(DiskRecovered(self.path, room) if ok else DiskLow(self.path, room, self.reserve))

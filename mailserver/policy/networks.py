@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from mailserver.policy import pattern
 
 _HOST_BITS = 64
+_KNOWN_MAX = 4096  # addresses remembered
 
 
 @functools.lru_cache(maxsize=4096)
@@ -40,9 +41,15 @@ class Networks:
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._networks = tuple(pattern.parse(text) for text in texts)
+        self._known: dict[str, bool] = {}  # every connection asks, several times
 
     def __contains__(self, address: str) -> bool:
         if not self._networks:
             return False
-        ip = parse_address(address)
-        return ip is not None and any(ip in network for network in self._networks)
+        known = self._known.get(address)
+        if known is None:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            ip = parse_address(address)
+            known = self._known[address] = ip is not None and any(ip in network for network in self._networks)
+        return known

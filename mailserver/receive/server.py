@@ -143,8 +143,7 @@ class SmtpService:
         client = unmapped(peer)
         if refusal := self._crowded(client):
             return refusal.text
-        excess = self.rates.connection(client, self.now())
-        return excess.rule if excess is not None else ""
+        return excess.rule if (excess := self.rates.connection(client, self.now())) else ""
 
     def reconfigure(self, config: Config) -> None:
         """New settings for the next command of every session; nobody is disconnected."""
@@ -291,8 +290,8 @@ class SmtpService:
             return reply.TOO_MANY_CONNECTIONS
         if refusal := self._crowded(client):
             return refusal
-        counted = transport.get_extra_info("ssl_object") is not None  # before its handshake
-        excess = None if counted else self.rates.connection(client, self.now())
+        counted = transport.get_extra_info("ssl_object")  # before its handshake
+        excess = counted is None and self.rates.connection(client, self.now())
         return reply.TOO_MANY_FROM_YOU if excess else None
 
     def _crowded(self, client: str) -> Reply | None:
