@@ -63,8 +63,9 @@ class Program:
         told = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
         try:
             async with asyncio.timeout(self._timeout):
-                told.write(said)
-                told.close()
+                if not told.is_closing():  # one that reads nothing may be gone already
+                    told.write(said)
+                    told.close()
                 await asyncio.shield(child.exited)
                 if self._prints:
                     await asyncio.shield(child.silent)
