@@ -6,6 +6,7 @@ Without one nothing is missing but speed: the same steps are then done in Python
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,15 +35,17 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchlin
 
 
 def compile_steps(source: Path, target: Path) -> bool:
-    """Whether it could be done; why not goes to standard error."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
+    """Whether it could be done; why not goes to standard error. CC may have arguments, as make(1) has it."""
+    named = shlex.split(os.environ.get("CC", ""))
+    compiler = named or [found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))][:1]
+    if not compiler:
         print("mailserver: no C compiler: commits will be done in Python, somewhat slower", file=sys.stderr)
         return False
-    command = [compiler, "-O2", "-Wall", "-shared", "-fPIC", "-o", str(target), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(
-            f"mailserver: {compiler} failed, commits will be done in Python:\n{done.stderr}", file=sys.stderr
-        )
-    return done.returncode == 0
+    command = [*compiler, "-O2", "-Wall", "-shared", "-fPIC", "-o", str(target), str(source)]
+    try:
+        subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = f"{error}\n{getattr(error, 'stderr', '')}"
+        print(f"mailserver: commits will be done in Python, somewhat slower: {why}", file=sys.stderr)
+        return False
+    return True

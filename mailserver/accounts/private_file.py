@@ -12,16 +12,21 @@ _LOOK = 0.01  # seconds
 
 def create_private(path: str, content: bytes) -> None:
     """Make the file with mode 0600 and write ``content``, unless it exists. A folder's owner gets what root makes
-    there, so that a command run by root leaves no file the server cannot open. Raises OSError."""
+    there, so that a command run by root leaves no file the server cannot open. Raises OSError, and leaves none then: a
+    disk that was full at the first start must not look like a lost file at the next."""
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            if os.geteuid() == 0:
-                owner = os.stat(folder)
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                if os.geteuid() == 0:
+                    owner = os.stat(folder)
+                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        except OSError:
+            os.unlink(path)
+            raise
 
 
 def is_empty(path: str) -> bool:

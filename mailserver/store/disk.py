@@ -92,6 +92,7 @@ class Disk:
                 fds.append(file.fd)
             task.files = []
             task.made = []
+            task.named = []
         if self._steps is not None:
             self._steps.close(fds)
             return

@@ -26,6 +26,7 @@ def make_names(tasks: Sequence[Task], steps: Steps | None) -> None:
                 left = _name(task, file, left)
         except OSError as error:
             task.fail(error)
+            left = 0  # a name that cannot be made comes after all that were made at once
 
 
 def _linked_at_once(tasks: Sequence[Task], steps: Steps) -> int:
@@ -42,6 +43,7 @@ def _name(task: Task, file: OpenFile, linked: int) -> int:
         crash_point("before-name")
         os.rename(file.tmp, file.spec.names[0])
         file.tmp = None
+        task.named.append(file)
         crash_point("after-name")
         return linked
     for name in file.spec.names:
@@ -51,6 +53,8 @@ def _name(task: Task, file: OpenFile, linked: int) -> int:
         else:
             file = _link(task, file, name)
         task.made.append(name)
+        if file not in task.named[-1:]:
+            task.named.append(file)
         crash_point("after-name")
     return linked
 

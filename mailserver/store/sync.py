@@ -44,9 +44,13 @@ class Sync:
         devices: dict[int, list[tuple[Task, OpenFile]]] = {}
         for task in tasks:
             if task.error is None:
-                for file in task.files:
+                for file in task.named:
                     devices.setdefault(self._device(file), []).append((task, file))
-        for device, named in devices.items():
+        for device, files in devices.items():
+            # Whom another device has failed is undone, and its descriptors are closed.
+            named = [(task, file) for task, file in files if task.error is None]
+            if not named:
+                continue
             if self._is_ordered(device):
                 _sync_last(named)
             elif not self._sync_whole([file for _, file in named]):

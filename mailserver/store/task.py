@@ -11,14 +11,16 @@ from mailserver.store.write import OpenFile
 
 
 class Task:
-    """``made``: names made so far, what undo removes."""
+    """``made``: names made so far, what undo removes; ``named``: files that have one, in the order in which they got
+    their last."""
 
-    __slots__ = ("error", "files", "future", "job", "made")
+    __slots__ = ("error", "files", "future", "job", "made", "named")
 
     def __init__(self, job: Job, future: asyncio.Future[None]) -> None:
         self.job, self.future = job, future
         self.files: list[OpenFile] = []
         self.made: list[str] = []
+        self.named: list[OpenFile] = []
         self.error: OSError | None = None
 
     def fail(self, error: OSError) -> None:
@@ -37,3 +39,4 @@ class Task:
                 os.close(file.fd)
         self.files = []
         self.made = []
+        self.named = []

@@ -82,6 +82,17 @@ def test_two_that_make_it_at_once_do_not_find_it_empty(file: Path) -> None:
     assert len(Database(str(file)).domains()) == 40
 
 
+def test_a_first_start_on_a_full_disk_leaves_no_empty_file(file: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(AccountsUnavailable, match="too large"):
+            Database(str(file)).add_domain("example.test", 1.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    Database(str(file)).add_domain("example.test", 1.0)
+
+
 def test_a_damaged_page_is_noticed(file: Path) -> None:
     database = Database(str(file))
     for n in range(200):

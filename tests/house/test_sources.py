@@ -31,6 +31,7 @@ ALLOWED = {
     "store/naming.py": "its names",
     "store/sync.py": "its sync",
     "store/task.py": "its undoing",
+    "accounts/private_file.py": "removes what could not be begun",
     "receive/spill.py": "removes the file of a body that was never accepted",
     "control/server.py": "removes the control socket of a server that is gone",
     "observe/logfile.py": "rotation renames log files",

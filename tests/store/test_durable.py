@@ -288,3 +288,57 @@ async def test_a_streamed_file_becomes_the_message_as_it_is(durable: Durable, bo
     assert shown(box) == {"a": b"streamed"}
     assert shown(shm) == {"b": b"streamed"}
     assert not (box / "body").exists()
+
+
+async def test_a_job_that_fails_between_its_names_takes_no_name_of_the_next(
+    durable: Durable, box: Path
+) -> None:
+    (box / "new" / "taken").write_bytes(b"old")
+    bad = NewFile((b"new",), f"{box}/tmp/bad", (f"{box}/new/first", f"{box}/new/taken"))
+    answers = await asyncio.gather(
+        durable.commit(Job((file(box, "before", b"1"),))),
+        durable.commit(Job((bad,))),
+        durable.commit(Job((file(box, "after", b"2"),))),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in answers] == [type(None), FileExistsError, type(None)]
+    assert shown(box) == {"taken": b"old", "before": b"1", "after": b"2"}
+
+
+@pytest.mark.parametrize("last", ["its names are elsewhere", "its content was copied first"])
+async def test_the_one_log_is_written_up_to_the_last_name_on_it(
+    box: Path, shm: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(module.os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    durable = Durable(asyncio.get_running_loop(), sync=Sync([], time.monotonic, one_log))
+    here, there = file(box, "here", b"1"), NewFile((b"2",), f"{box}/tmp/there", (f"{shm}/new/there",))
+    first = NewFile((b"3",), f"{box}/tmp/first", (f"{shm}/new/first", f"{box}/new/copied"))
+    jobs = [Job((here,)), Job((there,))] if last == "its names are elsewhere" else [Job((first, here))]
+    await asyncio.gather(*map(durable.commit, jobs))
+    durable.close()
+    assert os.stat(box / "new/here").st_ino in synced
+
+
+async def test_what_one_device_has_failed_is_no_part_of_the_sync_of_another(
+    durable: Durable, box: Path, shm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = Sync([], time.monotonic, one_log)
+    monkeypatch.setattr(durable._disk, "_sync", sync)
+    home, really = os.stat(box).st_dev, os.fsync
+
+    def fsync(fd: int) -> None:
+        if os.fstat(fd).st_dev == home:
+            raise OSError(errno.EIO, "Input/output error")
+        really(fd)
+
+    monkeypatch.setattr(module.os, "fsync", fsync)
+    good = NewFile((b"1",), f"{shm}/tmp/good", (f"{shm}/new/good",), replace=True)
+    both = NewFile((b"2",), f"{box}/tmp/both", (f"{box}/new/both", f"{shm}/new/both"))
+    answers = await asyncio.gather(
+        durable.commit(Job((good,))), durable.commit(Job((file(box, "a", b"x"),))), durable.commit(Job((both,))),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert [getattr(answer, "errno", None) for answer in answers] == [None, errno.EIO, errno.EIO]
+    assert shown(shm) == {"good": b"1"}
+    assert shown(box) == {}
