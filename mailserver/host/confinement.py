@@ -15,9 +15,10 @@ from mailserver.config.schema import Config
 from mailserver.host import landlock
 
 _PROGRAMS = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/nix/store", "/gnu/store")
-# Name service, certificates, the clock's zone; /proc says who holds a port, and our own state.
+# Name service, certificates, the clock's zone; /proc says who holds a port, and our own state; /sys whether ext4 has a
+# journal.
 _SYSTEM = (
-    "/etc", "/proc", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/nscd",
+    "/etc", "/proc", "/sys/fs/ext4", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/nscd",
     "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom",
 )  # fmt: skip
 _WRITABLE_DEVICES = ("/dev/null", "/dev/zero", "/dev/full")

@@ -49,23 +49,12 @@ class Disk:
         nursery = next(self._nursery)
         ready = self._written_at_once(batch, nursery)
         try:
-            for number, task in enumerate(batch):
-                try:
-                    for spec in task.job.files:
-                        crash_point("before-write")
-                        task.files.append(file := ready.pop(id(spec), None) or create(spec, nursery))
-                        if not file.pushed:
-                            fill(file.fd, spec.parts)
-                        crash_point("after-write")
-                except OSError as error:
-                    task.fail(error)
-                    if number and error.errno in {errno.EMFILE, errno.ENFILE}:
-                        task.error = None  # our own batch holds the descriptors: commit it, then try again
-                        return number
+            if done := _write_each(batch, nursery, ready):
+                return done
         finally:
             for file in ready.values():  # of tasks that have to wait
                 os.close(file.fd)
-        return len(batch)
+        return _write_each(batch, nursery, {})  # those were the descriptors that the first task lacked
 
     def _written_at_once(self, batch: list[Task], nursery: str | None) -> dict[int, OpenFile]:
         """New files of plain content, by the id of their NewFile; what is missing here is written one by one."""
@@ -99,6 +88,24 @@ class Disk:
         for fd in fds:
             with suppress(OSError):
                 os.close(fd)
+
+
+def _write_each(batch: list[Task], nursery: str | None, ready: dict[int, OpenFile]) -> int:
+    """What is not ``ready``, one by one. Returns how many tasks there were descriptors for."""
+    for number, task in enumerate(batch):
+        try:
+            for spec in task.job.files:
+                crash_point("before-write")
+                task.files.append(file := ready.pop(id(spec), None) or create(spec, nursery))
+                if not file.pushed:
+                    fill(file.fd, spec.parts)
+                crash_point("after-write")
+        except OSError as error:
+            task.fail(error)
+            if (number or ready) and error.errno in {errno.EMFILE, errno.ENFILE}:
+                task.error = None  # our own batch holds the descriptors: commit it, then try again
+                return number
+    return len(batch)
 
 
 def _is_plain(spec: NewFile) -> bool:

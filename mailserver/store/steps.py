@@ -50,7 +50,7 @@ class Steps:
 def _loaded() -> Steps | None:
     try:
         return Steps()
-    except OSError:
+    except (OSError, AttributeError):  # none, or one of another version
         return None
 
 

@@ -32,9 +32,11 @@ class Sync:
     ) -> None:
         self._now, self._one_log = now, one_log
         self._usual: dict[str, int] = {}
+        self._ordered: dict[int, bool] = {}  # by device
         with suppress(OSError):
             self._usual = dict.fromkeys(folders, os.stat(folders[0]).st_dev) if folders else {}
-        self._ordered: dict[int, bool] = {}  # by device
+        for device in set(self._usual.values()):
+            self._is_ordered(device)  # now, while there are descriptors to look with
         self._slow = 0  # syncfs calls in a row
         self._avoid_syncfs = 0  # batches
 

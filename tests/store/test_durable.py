@@ -233,7 +233,7 @@ async def test_a_failing_sync_undoes_just_its_job(
     durable: Durable, box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EIO from the disk itself cannot be had here, so the system call is replaced."""
-    monkeypatch.setattr(durable._disk._sync, "_one_log", lambda _device: False)
+    monkeypatch.setattr(durable._disk._sync, "_is_ordered", lambda _device: False)
     (box / "sick").mkdir()
 
     def fsync(fd: int) -> None:
@@ -342,3 +342,18 @@ async def test_what_one_device_has_failed_is_no_part_of_the_sync_of_another(
     assert [getattr(answer, "errno", None) for answer in answers] == [None, errno.EIO, errno.EIO]
     assert shown(shm) == {"good": b"1"}
     assert shown(box) == {}
+
+
+async def test_a_batch_that_takes_all_descriptors_leaves_some_for_its_first_job(
+    durable: Durable, box: Path
+) -> None:
+    (box / "body").write_bytes(b"streamed")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 5, before[1]))
+    try:
+        jobs = [Job((NewFile((), "", (f"{box}/new/a",), adopt=f"{box}/body"),))]
+        jobs += [Job((file(box, f"{n}", b"x"),)) for n in range(40)]
+        await asyncio.gather(*map(durable.commit, jobs))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert len(shown(box)) == 41
