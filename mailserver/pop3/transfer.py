@@ -2,8 +2,7 @@
 
 What the kernel has in memory is read at once: ``openat2`` with RESOLVE_CACHED and ``preadv2`` with RWF_NOWAIT
 fail instead of sleeping. What would sleep is read by a thread. A thread for every message would cost more
-than the whole rest of RETR (some 50 µs against 15), hence the effort. As these calls never sleep, they keep the
-interpreter's lock: given away, it had to be won back from other threads, by way of two futexes.
+than the whole rest of RETR (some 50 µs against 15), hence the effort.
 """
 
 from __future__ import annotations
@@ -33,21 +32,12 @@ class _OpenHow(ctypes.Structure):
 
 _HOW = _OpenHow(os.O_RDONLY | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
 _HOW_POINTER = ctypes.byref(_HOW)
-_libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock
-_syscall, _preadv2, _close = _libc.syscall, _libc.preadv2, _libc.close
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
 _syscall.restype = ctypes.c_long
-_preadv2.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_int)
-_preadv2.restype = ctypes.c_ssize_t
-
-
-class _Iovec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
 
 _scratch = bytearray(SLICE)  # the loop thread's only buffer to read into
-_IOVEC = _Iovec(ctypes.addressof(ctypes.c_char.from_buffer(_scratch)), SLICE)
-_IOVEC_POINTER = ctypes.byref(_IOVEC)
+_SCRATCH = memoryview(_scratch)
 _NOWAIT = os.RWF_NOWAIT
 
 
@@ -59,12 +49,7 @@ def _open_now(path: str) -> int:
 def _read_now(fd: int, offset: int, most: int) -> int:
     """How many octets of the file are in _scratch now; fewer than ``most`` (SLICE at most) are its end or that of
     what is in memory. Raises OSError: EAGAIN when none is in memory."""
-    _IOVEC.length = most
-    got: int = _preadv2(fd, _IOVEC_POINTER, 1, offset, _NOWAIT)
-    if got < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return got
+    return os.preadv(fd, (_SCRATCH[:most],), offset, _NOWAIT)
 
 
 def read_cached(path: str, most: int) -> bytes | None:
@@ -83,7 +68,7 @@ def read_cached(path: str, most: int) -> bytes | None:
     except OSError:
         return None
     finally:
-        _close(fd)
+        os.close(fd)
 
 
 Header = Literal["convert", "as-is", "refuse"]  # what is done about UTF-8 in a message's header
@@ -123,7 +108,7 @@ class Transfer:
                 return cls(fd, 0, os.fstat(fd).st_size, lines)
         except OSError:
             pass
-        _close(fd)
+        os.close(fd)
         return None
 
     @classmethod
