@@ -10,10 +10,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mailserver import events
+from mailserver.pop3.stuffing import Octets
 from mailserver.pop3.transfer import Listing, Transfer
 
 if TYPE_CHECKING:
     from mailserver.pop3.session import Session
+
+TURN = 4  # pieces sent before others get their turn
 
 
 class Outflow:
@@ -38,37 +41,47 @@ class Outflow:
             self._source.close()
 
     def _fetch(self) -> None:
-        service = self._session.service
-        if self._session.lost:
-            self._source.close()
-            return
-        try:
-            piece = self._source.cached()
-        except OSError as failure:
-            self._failed(failure)
-            return
-        if piece is not None:
-            self._send(piece)
-        elif isinstance(self._source, Transfer):
-            reading = service.loop.run_in_executor(service.executor, self._source.blocking)
-            reading.add_done_callback(self._fetched)
-
-    def _fetched(self, reading: asyncio.Future[bytes]) -> None:
-        if (failure := reading.exception()) is not None:
-            self._failed(failure)
-        else:
-            self._send(reading.result())
-
-    def _send(self, piece: bytes) -> None:
+        for _ in range(TURN):
+            if self._session.lost:
+                self._source.close()
+                return
+            try:
+                piece = self._source.cached()
+            except OSError as failure:
+                self._failed(failure)
+                return
+            if piece is None:
+                self._fetch_by_thread()
+                return
+            if self._sent_all(piece):
+                return
+            if self._session.paused:
+                break
         self._busy = False
+        self.go()
+
+    def _fetch_by_thread(self) -> None:
+        service, source = self._session.service, self._source
+        assert isinstance(source, Transfer)
+        service.loop.run_in_executor(service.executor, source.blocking).add_done_callback(self._fetched)
+
+    def _fetched(self, reading: asyncio.Future[Octets]) -> None:
         if self._session.lost:
             self._source.close()
-        elif self._source.finished:
-            self._source.close()
-            self._session.finish(piece)
-        else:
-            self._session.send(piece)
+        elif (failure := reading.exception()) is not None:
+            self._failed(failure)
+        elif not self._sent_all(reading.result()):
+            self._busy = False
             self.go()
+
+    def _sent_all(self, piece: Octets) -> bool:
+        """Send it; whether it was the last."""
+        if not self._source.finished:
+            self._session.send(piece)
+            return False
+        self._source.close()
+        self._session.finish(piece)
+        return True
 
     def _failed(self, failure: BaseException) -> None:
         """Half a message is sent: whatever else we said, the client would take it for the rest."""

@@ -23,6 +23,7 @@ from mailserver.pop3 import authorization, transaction
 from mailserver.pop3.maildrop import Maildrop
 from mailserver.pop3.outflow import Outflow
 from mailserver.pop3.protocol import BadLine, Command, Reader, Refused, State, error
+from mailserver.pop3.stuffing import Octets
 from mailserver.pop3.transfer import Listing, Transfer
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Session(asyncio.Protocol):
         )
 
     # ---- answering -----------------------------------------------------------------------------------------
-    def _advance(self, out: list[bytes]) -> None:
+    def _advance(self, out: list[Octets]) -> None:
         """Answer what can be answered now; ``out`` holds what must be written first."""
         try:
             self._answer(out)
@@ -151,7 +152,7 @@ class Session(asyncio.Protocol):
         if self._closing:
             self.transport.close()
 
-    def _answer(self, out: list[bytes]) -> None:
+    def _answer(self, out: list[Octets]) -> None:
         size = 0
         for _ in range(TURN):
             if self._waiting or self._paused or self._closing:
@@ -206,7 +207,7 @@ class Session(asyncio.Protocol):
         self.end("bug")
         return INTERNAL_ERROR
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: Octets) -> None:
         """Write to the client, unless it is gone."""
         if data and not self._lost:
             self.bytes_out += len(data)
@@ -258,7 +259,7 @@ class Session(asyncio.Protocol):
         else:
             self.finish(reply)
 
-    def finish(self, reply: bytes) -> None:
+    def finish(self, reply: Octets) -> None:
         """The command that waited is answered; ``reply`` is the last of it."""
         if self._lost:
             return

@@ -71,13 +71,17 @@ def _top(session: Session, args: list[bytes]) -> bytes:
 
 
 def _message(session: Session, number: int, entry: Entry, lines: int | None) -> bytes:
-    """At once when it is small, in memory and needs no conversion, else by way of a thread and in pieces."""
+    """At once when it is in memory and needs no conversion, else by way of a thread; what is large, in pieces."""
     maildrop = _maildrop(session)
     header: Header = "as-is" if session.utf8 else session.service.config.pop3.without_utf8
-    if entry.size <= SLICE:
-        data = read_cached(f"{maildrop.folder}/{'new' if entry.new else 'cur'}/{entry.name}", entry.size)
+    path = f"{maildrop.folder}/{'new' if entry.new else 'cur'}/{entry.name}"
+    if entry.size < SLICE:
+        data = read_cached(path, entry.size)
         if data is not None and (header == "as-is" or is_conventional(data)):
             return _head(session, number, entry.size, lines) + dot_stuff(data, lines) + TERMINATOR
+    elif (transfer := Transfer.now(path, lines, header)) is not None:
+        session.stream(transfer)
+        return _head(session, number, entry.size, lines)
     return session.wait(_from_disk(session, number, entry, lines, header))
 
 
@@ -95,7 +99,9 @@ async def _from_disk(session: Session, number: int, entry: Entry, lines: int | N
     service, mailbox = session.service, _maildrop(session).mailbox
     try:
         content = await service.mailboxes.read(mailbox, entry)
-        transfer = await service.loop.run_in_executor(service.executor, Transfer, content, lines, header)
+        transfer = await service.loop.run_in_executor(
+            service.executor, Transfer.opened, content, lines, header
+        )
     except FileNotFoundError:
         # Neither SYS/TEMP nor SYS/PERM (RFC 3206) fits: nothing is broken, and it will not come back.
         raise Refused("another program has removed the message meanwhile", counts=False) from None

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from typing import Literal
 
 from mailserver.pop3.protocol import TERMINATOR
-from mailserver.pop3.stuffing import Stuffing
+from mailserver.pop3.stuffing import Octets, Stuffing
 from mailserver.pop3.surrogate import header_end, is_conventional, to_ascii
 from mailserver.store.content import Content
 
-SLICE = 256 << 10  # octets read (and held) at once, whatever the message's size
+SLICE = 64 << 10  # octets read (and held) at once: in the processor's cache, and malloc(3) need not map them
+HEADER_MAX = 256 << 10  # octets of a header that may be converted
 
 _OPENAT2 = 437  # the same number on every architecture Linux got since it exists (5.6)
 _AT_FDCWD = -100
@@ -35,23 +36,35 @@ _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
 _syscall.restype = ctypes.c_long
 
-_scratch = bytearray(SLICE + 1)  # the loop thread's only buffer to read into
+_scratch = bytearray(SLICE)  # the loop thread's only buffer to read into
 _SCRATCH = memoryview(_scratch)
-_ONE_OCTET = (bytearray(1),)
 _NOWAIT = os.RWF_NOWAIT
 
 
+def _open_now(path: str) -> int:
+    """-1: that might wait for the disk, or fails."""
+    return int(_syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), _HOW_POINTER, 24))
+
+
+def _read_now(fd: int, offset: int, most: int) -> int:
+    """How many octets of the file are in _scratch now; fewer than ``most`` (SLICE at most) are its end or that of
+    what is in memory. Raises OSError: EAGAIN when none is in memory."""
+    return os.preadv(fd, (_SCRATCH[:most],), offset, _NOWAIT)
+
+
 def read_cached(path: str, most: int) -> bytes | None:
-    """The whole file if it has at most ``most`` (not above SLICE) octets and all are in memory; None: ask a
-    thread (or it is gone)."""
-    fd = _syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), _HOW_POINTER, 24)
+    """The whole file if it has at most ``most`` octets, fewer than SLICE, and all are in memory; None: ask a thread
+    (or it is gone)."""
+    fd = _open_now(path)
     if fd < 0:
         return None
     try:
-        got = os.preadv(fd, (_SCRATCH[: most + 1],), 0, _NOWAIT)
-        # A short read is the end of the file or of what is in memory. Only at the end of the file there is
-        # nothing more; elsewhere this fails (and costs half of what fstat does).
-        return None if got > most or os.preadv(fd, _ONE_OCTET, got, _NOWAIT) else bytes(_SCRATCH[:got])
+        got = _read_now(fd, 0, most + 1)
+        if got > most:
+            return None
+        data = bytes(_scratch[:got])
+        # Only at the end of the file there is nothing more; elsewhere this fails (at half of what fstat costs).
+        return None if _read_now(fd, got, 1) else data
     except OSError:
         return None
     finally:
@@ -75,27 +88,47 @@ class Transfer:
 
     __slots__ = ("_end", "_fd", "_header", "_offset", "_stuffing", "finished", "growth")
 
-    def __init__(self, content: Content, lines: int | None, header: Header) -> None:
-        """Opens the file; blocking. Raises OSError, and HeaderInUtf8 where that is to be refused."""
-        self._fd = os.open(content.path, os.O_RDONLY | os.O_CLOEXEC)
-        self._offset = content.offset
-        self._end = content.offset + content.length
+    def __init__(self, fd: int, offset: int, end: int, lines: int | None) -> None:
+        """``fd`` is closed by ``close``; the message lies from ``offset`` to ``end`` in it."""
+        self._fd, self._offset, self._end = fd, offset, end
         self._stuffing = Stuffing(lines)
         self._header = b""  # the converted one, still to be sent
         self.growth = 0
         self.finished = False
+
+    @classmethod
+    def now(cls, path: str, lines: int | None, header: Header) -> Transfer | None:
+        """Of a file whose beginning is in memory and needs no conversion; None: ask a thread, with ``opened``."""
+        fd = _open_now(path)
+        if fd < 0:
+            return None
+        try:
+            start = bytes(_scratch[: _read_now(fd, 0, SLICE)]) if header != "as-is" else b""
+            if header == "as-is" or (header_end(start) is not None and is_conventional(start)):
+                return cls(fd, 0, os.fstat(fd).st_size, lines)
+        except OSError:
+            pass
+        os.close(fd)
+        return None
+
+    @classmethod
+    def opened(cls, content: Content, lines: int | None, header: Header) -> Transfer:
+        """Of any message; blocking. Raises OSError, and HeaderInUtf8 where that is to be refused."""
+        fd = os.open(content.path, os.O_RDONLY | os.O_CLOEXEC)
+        transfer = cls(fd, content.offset, content.offset + content.length, lines)
         if header != "as-is":
             try:
-                self._look_at_header(header)
+                transfer._look_at_header(header)
             except Exception:
-                self.close()
+                transfer.close()
                 raise
+        return transfer
 
     def _look_at_header(self, header: Header) -> None:
-        """A header that is larger than SLICE is left as it is: everybody would rather have it so than not."""
-        start = os.pread(self._fd, min(SLICE, self._end - self._offset), self._offset)
+        """A header larger than HEADER_MAX is left as it is: everybody would rather have it so than not."""
+        start = os.pread(self._fd, min(HEADER_MAX, self._end - self._offset), self._offset)
         end = header_end(start)
-        if end is None and len(start) < SLICE:
+        if end is None and len(start) < HEADER_MAX:
             end = len(start)  # a header without a body
         old = start[: end or 0]
         if is_conventional(old) or (new := to_ascii(old)) == old:
@@ -106,7 +139,7 @@ class Transfer:
         self._offset += len(old)
         self.growth = _on_wire(new) - _on_wire(old)
 
-    def cached(self) -> bytes | None:
+    def cached(self) -> Octets | None:
         """The next piece of wire form, or None."""
         if self._header:
             header, self._header = self._header, b""
@@ -115,24 +148,24 @@ class Transfer:
         if not want:
             return self._piece(b"")
         try:
-            got = os.preadv(self._fd, (_SCRATCH[:want],), self._offset, _NOWAIT)
+            got = _read_now(self._fd, self._offset, want)
         except OSError as error:
             if error.errno in {errno.EAGAIN, errno.EOPNOTSUPP}:
                 return None
             raise
-        return self._piece(bytes(_SCRATCH[:got]))
+        return self._piece(_scratch if got == SLICE else _scratch[:got])
 
-    def blocking(self) -> bytes:
+    def blocking(self) -> Octets:
         """The next piece of wire form; may wait for the disk."""
         return self._piece(os.pread(self._fd, min(SLICE, self._end - self._offset), self._offset))
 
-    def _piece(self, data: bytes) -> bytes:
+    def _piece(self, data: Octets) -> Octets:
         if not data and self._offset < self._end:
             raise OSError(errno.EIO, "the message became shorter while it was read")
         self._offset += len(data)
         return self._sent(data)
 
-    def _sent(self, data: bytes) -> bytes:
+    def _sent(self, data: Octets) -> Octets:
         wire = self._stuffing.feed(data) if data else b""
         if self._stuffing.done or self._offset == self._end:
             self.finished = True

@@ -115,20 +115,21 @@ def discard(path: str) -> None:
         os.unlink(path)
 
 
-def discard_all(paths: Sequence[str]) -> bool:
-    """Unlink beside the commits, not synced: for mail whose owner no longer wants it. Whether any was missing; what
-    cannot be unlinked is left. Blocking."""
-    missing = False
+def discard_all(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Unlink beside the commits, not synced: for mail whose owner no longer wants it. What was missing, and what
+    cannot be unlinked. Blocking."""
+    missing, stuck = list[str](), list[str]()
     for path in paths:
         crash_point("before-remove")
         try:
             os.unlink(path)
         except FileNotFoundError:
-            missing = True
-        except OSError:  # the caller looks at what is left
+            missing.append(path)
+        except OSError:
+            stuck.append(path)
             continue
         crash_point("after-remove")
-    return missing
+    return missing, stuck
 
 
 def move(path: str, target: str) -> None:

@@ -190,25 +190,31 @@ class Mailboxes:
         """Unlink the messages; how many are gone, those that were gone already included. Raises nothing:
         what could not be removed stays in the index."""
         box = self._boxes.get(mailbox) or _Mailbox(self.directory(mailbox))
-        left = list(entries)
+        left, stuck = list(entries), set[Entry]()
         for _ in range(3):  # another program may move a file meanwhile, but not just now again and again
-            if not await self._unlink([*map(box.where, left)]):
+            paths = [*map(box.where, left)]
+            missing, failed = await self._unlink(paths)
+            stuck.update(entry for entry, path in zip(left, paths, strict=True) if path in failed)
+            left = [entry for entry, path in zip(left, paths, strict=True) if path in missing]
+            if not left:
                 break
             box.moved = await self._in_thread(_places, box.path)
             left = [entry for entry in left if base_name(entry.name) in box.moved]
-        stuck = set(await self._in_thread(_existing, list(map(box.where, left))))
-        gone = [entry for entry in entries if not stuck or box.where(entry) not in stuck]
+        stuck.update(left)
+        gone = [entry for entry in entries if entry not in stuck] if stuck else entries
         async with box.lock:
             self._take_out(box, gone)
         return len(gone)
 
-    async def _unlink(self, paths: Sequence[str]) -> bool:
-        """Beside the commits, so that no delivery waits for it. Whether any file was not found."""
-        missing = False
+    async def _unlink(self, paths: Sequence[str]) -> tuple[set[str], set[str]]:
+        """Beside the commits, so that no delivery waits for it. What was not found, and what cannot be removed."""
+        missing, failed = set[str](), set[str]()
         for start in range(0, len(paths), REMOVALS):
             portion = self._in_thread(discard_all, paths[start : start + REMOVALS])
-            missing = await asyncio.shield(asyncio.ensure_future(portion)) or missing
-        return missing
+            absent, stuck = await asyncio.shield(asyncio.ensure_future(portion))
+            missing.update(absent)
+            failed.update(stuck)
+        return missing, failed
 
     def status(self) -> dict[str, int]:
         """mailboxes and messages in memory, about how many octets they take, evictions since the start."""
@@ -321,10 +327,6 @@ def _places(path: str) -> dict[str, str]:
         base = base_name(name)
         places[base] = sys.intern(f"cur{name[len(base) :]}")
     return places
-
-
-def _existing(paths: list[str]) -> list[str]:
-    return [path for path in paths if os.path.lexists(path)]
 
 
 def _content(path: str) -> Content:

@@ -329,6 +329,19 @@ async def test_a_large_message_to_a_slow_reader_takes_no_memory(post: Post) -> N
     assert await client.rest() == (b"A" * 76 + b"\r\n") * LONG + b".\r\n+OK bye\r\n"
 
 
+async def test_large_messages_to_two_slow_readers_are_not_mixed_up(post: Post) -> None:
+    await post.start()
+    lines = [b"".join(b"%d%c\n" % (n, letter) for n in range(400_000)) for letter in b"ab"]
+    await post.put(*(b"Subject: x\n\n" + body for body in lines))
+    clients = [await (await post.connect(limit=1 << 16)).log_in() for _ in lines]
+    for number, client in enumerate(clients, 1):
+        client.send(b"RETR %d" % number, b"QUIT")
+    await post.until(lambda: all(session.paused for session in post.service._sessions))
+    for client, body in zip(clients, lines, strict=True):
+        _, _, sent = (await client.rest()).partition(b"\r\n\r\n")
+        assert sent == body.replace(b"\n", b"\r\n") + b".\r\n+OK bye\r\n"
+
+
 async def test_the_top_of_a_large_message_reads_no_more_than_it_needs(post: Post) -> None:
     await post.start()
     await post.put(BIG)
