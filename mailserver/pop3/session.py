@@ -58,8 +58,7 @@ class Session(asyncio.Protocol):
     def __init__(self, service: Pop3Service, *, tls: bool, proxied: Header | None = None) -> None:
         self.service, self.proxied = service, proxied
         self.transport: asyncio.Transport
-        self.number = 0
-        self.client = ""
+        self.number, self.client = 0, ""
         self.tls = tls
         self.state = State.AUTHORIZATION
         self.opened = self.active = service.now()

@@ -20,7 +20,7 @@ CRASH_POINTS = (
     "after-tmp-unlink",
     "before-name-sync",
     "after-name-sync",  # everything durable, nobody told
-    "before-remove",  # before each unlink of ``Job.remove``
+    "before-remove",  # before what is settled is unlinked
     "after-remove",
     "before-report",
     "after-report",  # the futures are being resolved

@@ -9,8 +9,9 @@ from contextlib import suppress
 from itertools import cycle
 
 from mailserver.store.crash import crash_point
-from mailserver.store.job import Job, NewFile, RemovalFailed
+from mailserver.store.job import NewFile, RemovalFailed
 from mailserver.store.naming import make_names
+from mailserver.store.removal import unlink_each
 from mailserver.store.steps import Steps
 from mailserver.store.sync import Sync
 from mailserver.store.task import Task
@@ -39,9 +40,7 @@ class Disk:
             self._sync.all(tasks)
             crash_point("after-name-sync")
             self._finish(tasks)
-        for task in batch[:done]:
-            if task.job.remove and task.error is None:
-                task.error = _remove(task.job)
+        _remove(batch[:done], self._steps)
         return done
 
     # ---- write ---------------------------------------------------------------------------------------------
@@ -128,19 +127,16 @@ def _push(tasks: list[Task]) -> None:
             task.fail(error)
 
 
-def _remove(job: Job) -> OSError | None:
-    return _unlink(job.remove) or _unlink(job.remove_then)
-
-
-def _unlink(paths: tuple[str, ...]) -> OSError | None:
-    failure: OSError | None = None
-    for path in paths:
-        crash_point("before-remove")
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            failure = RemovalFailed(error.errno, error.strerror, path)
-        crash_point("after-remove")
-    return failure
+def _remove(tasks: Sequence[Task], steps: Steps | None) -> None:
+    """What the jobs say is settled; ``remove_then`` only of those of which all of ``remove`` is gone."""
+    for then in (False, True):
+        owed = [
+            (task, path)
+            for task in tasks
+            if task.error is None
+            for path in (task.job.remove_then if then else task.job.remove)
+        ]
+        errors = unlink_each([path for _, path in owed], steps) if owed else []
+        for (task, path), error in zip(owed, errors, strict=True):
+            if error not in {0, errno.ENOENT}:
+                task.error = RemovalFailed(error, os.strerror(error), path)

@@ -34,6 +34,7 @@ from mailserver.store.batches import BatchThread
 from mailserver.store.crash import CRASH_POINTS, crash_point
 from mailserver.store.disk import Disk
 from mailserver.store.job import FileSlice, Job, NewFile, RemovalFailed, together
+from mailserver.store.removal import unlink_each
 from mailserver.store.steps import STEPS, Steps
 from mailserver.store.sync import Sync, sync_directory
 from mailserver.store.task import Task
@@ -119,16 +120,9 @@ def discard_all(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     """Unlink beside the commits, not synced: for mail whose owner no longer wants it. What was missing, and what
     cannot be unlinked. Blocking."""
     missing, stuck = list[str](), list[str]()
-    for path in paths:
-        crash_point("before-remove")
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            missing.append(path)
-        except OSError:
-            stuck.append(path)
-            continue
-        crash_point("after-remove")
+    for path, error in zip(paths, unlink_each(paths), strict=True):
+        if error:
+            (missing if error == errno.ENOENT else stuck).append(path)
     return missing, stuck
 
 

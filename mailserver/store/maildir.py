@@ -19,6 +19,7 @@ from operator import eq
 from typing import NamedTuple, overload
 
 from mailserver.store import durable
+from mailserver.store.steps import STEPS
 
 TMP_AGE = 36 * 3600  # seconds: "you should ignore/delete tmp files that have not been accessed in 36 hours"
 _OURS = re.compile(r"^\d{10}\.M\d{6}P[!-+\--9;-~]{1,51},S=\d+,W=(\d{1,15})(?::[^\n]*)?\n", re.M)
@@ -284,6 +285,8 @@ def clean_tmp(path: str, now: float, source: NameSource | None = None) -> int:
 
 def names(folder: str) -> list[str]:
     """The regular files in a folder, hidden ones left out. Blocking, raises OSError."""
+    if STEPS is not None and (found := STEPS.names(folder)) is not None:
+        return found
     with os.scandir(folder) as entries:
         return [e.name for e in entries if e.is_file(follow_symlinks=False) and e.name[0] != "."]
 

@@ -1,12 +1,15 @@
-/* The steps of a commit for a whole batch of files in one call each (store/steps.py): outside the interpreter's
- * lock, where the same calls made one by one from Python wait for the event loop's thread every time.
+/* What is done to many files, in one call for all (store/steps.py): outside the interpreter's lock, where the same
+ * calls made one by one from Python wait for the event loop's thread every time.
  *
- * Every function works from the first item on, stops at the first that fails, and returns how many it has done. It
- * never says why: the caller does the rest one by one in Python, meets the same failure, and deals with it there.
+ * The steps of a commit work from the first item on, stop at the first that fails, and return how many they have done.
+ * They never say why: the caller does the rest one by one in Python, meets the same failure, and deals with it there.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -72,4 +75,37 @@ void close_files(const int *fds, int files)
 {
     for (int i = 0; i < files; i++)
         close(fds[i]);
+}
+
+/* Remove all `paths`, whatever becomes of the others; errors[i] is 0 or says what prevented it. */
+void unlink_files(const char *const *paths, int count, int *errors)
+{
+    for (int i = 0; i < count; i++)
+        errors[i] = unlink(paths[i]) < 0 ? errno : 0;
+}
+
+/* Put the names of the regular files in `folder`, hidden ones left out, into `names`, each with a NUL behind it.
+ * Returns how many octets that are, or -1: they are more than `size`, or this cannot be known here. */
+long list_files(const char *folder, char *names, long size)
+{
+    long used = 0;
+    DIR *listing = opendir(folder);
+    if (listing == NULL)
+        return -1;
+    errno = 0;
+    for (struct dirent *entry; used >= 0 && (entry = readdir(listing)) != NULL;) {
+        long length = (long)strlen(entry->d_name) + 1;
+        if (entry->d_name[0] == '.' || (entry->d_type != DT_REG && entry->d_type != DT_UNKNOWN))
+            continue;
+        if (entry->d_type == DT_UNKNOWN || used + length > size) {
+            used = -1;
+        } else {
+            memcpy(names + used, entry->d_name, (size_t)length);
+            used += length;
+        }
+    }
+    if (errno != 0)
+        used = -1;
+    closedir(listing);
+    return used;
 }

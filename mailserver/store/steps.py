@@ -1,4 +1,4 @@
-"""The steps of a batch that are done in C (steps.c): one call each, without the interpreter's lock.
+"""What is done to many files in C (steps.c): one call for all, without the interpreter's lock.
 
 Each of these system calls takes microseconds, but from Python each gives the lock away and has to wait for the event
 loop's thread to get it back. The compiled file is made when the package is installed and a C compiler is there
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMPILED = Path(__file__).with_name("_steps.so")
+NAMES_MAX = 32_768  # octets of the names of one folder
 
 
 class Steps:
@@ -21,6 +22,11 @@ class Steps:
     def __init__(self, path: Path = COMPILED) -> None:
         library = ctypes.CDLL(str(path))
         self._write, self._link, self._close = library.write_files, library.link_files, library.close_files
+        self._unlink, self._list = library.unlink_files, library.list_files
+        self._list.argtypes, self._list.restype = (
+            (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long),
+            ctypes.c_long,
+        )
 
     def write(self, folder: str, contents: Sequence[Sequence[bytes]]) -> list[int]:
         """Descriptors of new files without names in ``folder``, their content on the device: as many of the first
@@ -45,6 +51,19 @@ class Steps:
     def close(self, fds: Sequence[int]) -> None:
         """Close files of which nothing is expected any more."""
         self._close((ctypes.c_int * len(fds))(*fds), len(fds))
+
+    def unlink(self, paths: Sequence[str]) -> list[int]:
+        """Remove all of them; what prevented each (errno), 0 where nothing did."""
+        count = len(paths)
+        errors = (ctypes.c_int * count)()
+        self._unlink((ctypes.c_char_p * count)(*map(os.fsencode, paths)), count, errors)
+        return list(errors)
+
+    def names(self, folder: str) -> list[str] | None:
+        """The regular files in a folder, hidden ones left out; None: too many, or to be found out in another way."""
+        room = ctypes.create_string_buffer(NAMES_MAX)
+        used = self._list(os.fsencode(folder), room, NAMES_MAX)
+        return None if used < 0 else os.fsdecode(ctypes.string_at(room, used)).split("\0")[:-1]
 
 
 def _loaded() -> Steps | None:

@@ -26,11 +26,12 @@ NAMES_AND_SYNCS = {
 }
 PATH_METHODS = {"unlink", "rename", "hardlink_to", "symlink_to"}  # "replace" is a method of str, too
 ALLOWED = {
-    "store/durable.py": "the one place for mail, with the steps of a commit in the next four",
+    "store/durable.py": "the one place for mail, with the steps of a commit in the next five",
     "store/disk.py": "a commit's steps, in order",
     "store/naming.py": "its names",
     "store/sync.py": "its sync",
     "store/task.py": "its undoing",
+    "store/removal.py": "what it removes, and what POP3 deletes",
     "accounts/private_file.py": "removes what could not be begun",
     "receive/spill.py": "removes the file of a body that was never accepted",
     "control/server.py": "removes the control socket of a server that is gone",
