@@ -13,6 +13,7 @@ import os
 from mailserver.events import Emit, Warned
 
 UNMEASURED = 8  # free descriptors for each client or message that is let in without looking
+UNSEEN_MESSAGES = 8  # at most, however far the limit: clients may come up to it meanwhile
 LARGEST = 256  # descriptors kept from the most modest, however high the limit
 
 
@@ -47,7 +48,7 @@ class DescriptorWatch:
         except OSError:
             return self._leaves(self.limit, self._reserves[1])
         os.close(number)
-        self._messages = self._far_from_limit(number)
+        self._messages = min(self._far_from_limit(number), UNSEEN_MESSAGES)
         return self._leaves(number, self._reserves[1])
 
     def for_reader(self, transport: asyncio.BaseTransport) -> bool:

@@ -60,6 +60,8 @@ class Disk:
         if self._steps is None or nursery is None:
             return {}
         plain = [spec for task in batch for spec in task.job.files if _is_plain(spec)]
+        if not plain:
+            return {}
         fds = self._steps.write(nursery, [spec.parts for spec in plain])  # type: ignore[misc]  # _is_plain: bytes
         return {
             id(spec): OpenFile(spec, fd, nursery, None, pushed=True)
