@@ -196,4 +196,4 @@ def test_mutt_fetches_mail_over_tls_as_it_comes(
     drive_mutt(mutt, home / "in", "<fetch-mail><quit>", home, account)
     (mail,) = (home / "in" / "new").iterdir()
     assert b"\n.dot\n" in mail.read_bytes()
-    assert mechanisms(server) == ["SCRAM-SHA-256"]
+    assert logged_in(server, 1) == ["SCRAM-SHA-256"]
