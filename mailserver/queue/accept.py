@@ -33,7 +33,7 @@ class Intake:
 
     def __init__(
         self, *, spool: Spool, durable: Durable, mailboxes: Mailboxes, tasks: Tasks, emit: Emit,
-        now: Callable[[], float], count: Counter[str], spooled: Callable[[Envelope], None],
+        now: Callable[[], float], count: Counter[str], spooled: Callable[[Envelope, Body], None],
         report_success: ReportSuccess,
     ) -> None:  # fmt: skip
         self._spool, self._durable, self._mailboxes, self._tasks = spool, durable, mailboxes, tasks
@@ -92,7 +92,7 @@ class Intake:
             recipients = envelope.recipients
             self._count["accepted"] += len(recipients)
             if landing.spooled:
-                self._spooled(envelope)
+                self._spooled(envelope, landing.body)
             emit(events.Accepted(
                 envelope.id, landing.session, envelope.client, envelope.sender,
                 tuple([recipient.address for recipient in recipients]), landing.body.size, landing.rule,

@@ -30,6 +30,7 @@ from mailserver.message.body import Body
 from mailserver.message.envelope import Deferred, Envelope, Local, Outcome, Recipient, State
 from mailserver.message.ids import IdSource
 from mailserver.queue.accept import Intake
+from mailserver.queue.alarm import Alarm
 from mailserver.queue.batch import Batch, Stage
 from mailserver.queue.judgement import Judgement, destination_of, down_reason, due_for_report, judge, note
 from mailserver.queue.listing import QueuedMessage, describe
@@ -76,7 +77,8 @@ class Queue:
         self._records = Records(spool, durable, emit, now)
         self._messages: dict[str, Envelope] = {}
         self._reloaded: set[str] = set()  # found at start-up and not tried since
-        self._timer: asyncio.Handle | None = None
+        self._new: dict[str, bytes] = {}  # contents accepted since the last pump: their first attempt is next
+        self._alarm = Alarm(self._pump)
         self._running = False
 
     def reconfigure(self, settings: Settings) -> None:
@@ -95,8 +97,10 @@ class Queue:
         the OSError that prevented it: nothing is stored then. Cancelling the future changes nothing."""
         return self._intake.accept(envelope, body, session, rule)
 
-    def _spooled(self, envelope: Envelope) -> None:
+    def _spooled(self, envelope: Envelope, body: Body) -> None:
         self._enqueue(envelope, 0, envelope.accepted, held=bool(envelope.hold))
+        if self._running and body.path is None:
+            self._new[envelope.id] = b"".join((body.head, *body.chunks))
         self.kick()
 
     def _enqueue(self, envelope: Envelope, attempts: int, due: float, *, held: bool) -> None:
@@ -125,19 +129,13 @@ class Queue:
     async def drain(self, deadline: float) -> None:
         """Start nothing new; what runs has ``deadline`` seconds, then it is cut off and stays queued."""
         self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         await self._tasks.drain(deadline)
 
     def kick(self) -> None:
         """Look at the schedule in the loop's next turn (also after the clock was moved)."""
         if self._running:
-            self._arm(0.0)
-
-    def _arm(self, delay: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(delay, self._pump)
+            self._alarm.now()
 
     def _pump(self) -> None:
         """Start what is due, arm the timer for what is next. A bug in here is reported and stops nothing."""
@@ -157,13 +155,15 @@ class Queue:
                 delay = min(max(0.0, wake - now), _TIMER_MAX)
         except Exception as error:
             self._tasks.bug("queue", error)
-        self._arm(delay)
+        self._new.clear()
+        self._alarm.within(delay)
 
     def _begin(self, batch: Batch, envelope: Envelope, now: float) -> None:
         wanted = set(batch.recipients)
         recipients = [recipient for recipient in envelope.recipients if recipient.id in wanted]
         if not batch.suspended:
-            self._tasks.spawn(self._try(batch, envelope, recipients))
+            content = self._new.get(batch.id)
+            self._tasks.spawn(self._try(batch, envelope, recipients, content))
             return
         later = Deferred(f"not tried again yet: {batch.suspended}", "4.4.1")
         outcomes: dict[int, Outcome] = dict.fromkeys(wanted, later)
@@ -177,28 +177,32 @@ class Queue:
             self._put_back(batch, envelope, error)
 
     # ---- try ---------------------------------------------------------------------------------------
-    async def _try(self, batch: Batch, envelope: Envelope, recipients: Sequence[Recipient]) -> None:
+    async def _try(
+        self, batch: Batch, envelope: Envelope, recipients: Sequence[Recipient], known: bytes | None
+    ) -> None:
         outcomes: dict[int, Outcome] = {}
         try:
-            content = await self._content(batch, envelope)
+            content = await self._content(batch, envelope, known)
             attempt = Attempt(envelope, tuple(recipients), batch.destination, content, batch.attempts)
             outcomes = await self._deliver(attempt)
             if missing := [r.address for r in recipients if r.id not in outcomes]:
                 self._emit(events.Problem("deliver", f"no outcome for {missing}", id=envelope.id))
         except (SpoolDamaged, FileNotFoundError) as damage:
-            known = batch.stage is not Stage.GONE  # else an administrator, or another batch, was faster
-            if known:
+            queued = batch.stage is not Stage.GONE  # else an administrator, or another batch, was faster
+            if queued:
                 self._leave(envelope, "quarantined")
             self._schedule.settle(batch, (), now=self._now(), expires=0)
             self.kick()
-            if known:
+            if queued:
                 await self._set_aside(envelope.id, damage)
             return
         except Exception as error:
             self._tasks.bug("deliver", error, envelope.id)
         await self._settle(batch, envelope, recipients, outcomes)
 
-    async def _content(self, batch: Batch, envelope: Envelope) -> Content:
+    async def _content(self, batch: Batch, envelope: Envelope, known: bytes | None) -> Content:
+        if known is not None:  # just accepted: nothing can be told from the disk that is not known
+            return Content(self._spool.path(envelope.id), 0, envelope.size, known)
         fresh = batch.attempts == 1 and envelope.id not in self._reloaded
         if not fresh:
             self._reloaded.discard(envelope.id)

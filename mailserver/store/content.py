@@ -9,14 +9,17 @@ from typing import NamedTuple
 
 
 class Content(NamedTuple):
-    """``length`` octets from ``offset`` of the file at ``path``."""
+    """``length`` octets from ``offset`` of the file at ``path``; ``data``: they themselves, in memory too."""
 
     path: str
     offset: int
     length: int
+    data: bytes | None = None
 
     def read(self) -> bytes:
         """All of it. Blocking: beyond 256 KiB call it in a thread. Raises OSError; EIO when short."""
+        if self.data is not None:
+            return self.data
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             data = os.pread(fd, self.length, self.offset)
