@@ -205,6 +205,7 @@ class App:
         await self.control.start()
         gc.collect()
         gc.freeze()  # what exists now stays: no collection looks at it again
+        gc.set_threshold(10_000, 20, 20)  # sessions and messages die without it; only faults leave cycles behind
         if first:
             said = introduction(self.config, self.config_path, *first)
             print(said, file=sys.stderr, flush=True)  # noqa: T201 - a password has no place in a log

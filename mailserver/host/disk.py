@@ -9,7 +9,7 @@ from mailserver.events import DiskLow, DiskRecovered, Emit, Problem
 MARGIN = 1.1  # of the reserve must be free before mail is taken again, so that the answer does not flap
 FEW_FILES = 1_024  # file numbers (inodes) left at which a file system counts as full
 # What no disk takes within the second until housekeeping looks again: octets beyond the reserve, and files.
-PLENTY, PLENTY_FILES = 16 << 30, 1_000_000
+PLENTY, PLENTY_FILES = 4 << 30, 250_000
 
 
 class DiskWatch:
