@@ -6,7 +6,6 @@ A table of contents: what a thing does stands in its own room; here is only who 
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -36,7 +35,7 @@ from mailserver.deliver.local import LocalDelivery
 from mailserver.deliver.remote import RemoteDelivery
 from mailserver.dns.resolver import Resolver
 from mailserver.dns.sender import sender_domain
-from mailserver.host import limits, notify
+from mailserver.host import garbage, limits, notify
 from mailserver.host.certificate_watch import CertificateWatch
 from mailserver.host.descriptors import DescriptorWatch
 from mailserver.host.disk import DiskWatch
@@ -203,9 +202,7 @@ class App:
         for name, service in self.services.items():
             await service.start(*self.listeners.take(name))
         await self.control.start()
-        gc.collect()
-        gc.freeze()  # what exists now stays: no collection looks at it again
-        gc.set_threshold(10_000, 20, 20)  # sessions and messages die without it; only faults leave cycles behind
+        garbage.started()
         if first:
             said = introduction(self.config, self.config_path, *first)
             print(said, file=sys.stderr, flush=True)  # noqa: T201 - a password has no place in a log

@@ -17,6 +17,7 @@ from mailserver.pop3.protocol import TERMINATOR
 from mailserver.pop3.stuffing import Octets, Stuffing
 from mailserver.pop3.surrogate import header_end, is_conventional, to_ascii
 from mailserver.store.content import Content
+from mailserver.store.steps import STEPS
 
 SLICE = 64 << 10  # octets read (and held) at once: in the processor's cache, and malloc(3) need not map them
 HEADER_MAX = 256 << 10  # octets of a header that may be converted
@@ -38,6 +39,7 @@ _syscall.restype = ctypes.c_long
 
 _scratch = bytearray(SLICE)  # the loop thread's only buffer to read into
 _SCRATCH = memoryview(_scratch)
+_room = ctypes.create_string_buffer(SLICE)  # the same for compiled code
 _NOWAIT = os.RWF_NOWAIT
 
 
@@ -55,6 +57,8 @@ def _read_now(fd: int, offset: int, most: int) -> int:
 def read_cached(path: str, most: int) -> bytes | None:
     """The whole file if it has at most ``most`` octets, fewer than SLICE, and all are in memory; None: ask a thread
     (or it is gone)."""
+    if STEPS is not None:
+        return STEPS.read_cached(path, _room, most)
     fd = _open_now(path)
     if fd < 0:
         return None

@@ -1,4 +1,4 @@
-"""What is done to many files in C (steps.c): one call for all, without the interpreter's lock.
+"""What takes many system calls, in C (steps.c): one call for all, without the interpreter's lock.
 
 Each of these system calls takes microseconds, but from Python each gives the lock away and has to wait for the event
 loop's thread to get it back. The compiled file is made when the package is installed and a C compiler is there
@@ -23,10 +23,11 @@ class Steps:
         library = ctypes.CDLL(str(path))
         self._write, self._link, self._close = library.write_files, library.link_files, library.close_files
         self._unlink, self._list = library.unlink_files, library.list_files
-        self._list.argtypes, self._list.restype = (
-            (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long),
-            ctypes.c_long,
-        )
+        # It never sleeps: to give the interpreter's lock away would cost more than the whole call.
+        self._read = library.read_cached
+        for function in (self._list, self._read):
+            function.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long
+            function.restype = ctypes.c_long
 
     def write(self, folder: str, contents: Sequence[Sequence[bytes]]) -> list[int]:
         """Descriptors of new files without names in ``folder``, their content on the device: as many of the first
@@ -64,6 +65,11 @@ class Steps:
         room = ctypes.create_string_buffer(NAMES_MAX)
         used = self._list(os.fsencode(folder), room, NAMES_MAX)
         return None if used < 0 else os.fsdecode(ctypes.string_at(room, used)).split("\0")[:-1]
+
+    def read_cached(self, path: str, room: ctypes.Array[ctypes.c_char], most: int) -> bytes | None:
+        """The whole file if it has at most ``most`` octets, one less than there is ``room``, and all are in memory."""
+        got = self._read(os.fsencode(path), room, most)
+        return None if got < 0 else room[:got]
 
 
 def _loaded() -> Steps | None:
