@@ -69,7 +69,7 @@ class Steps:
     def read_cached(self, path: str, room: ctypes.Array[ctypes.c_char], most: int) -> bytes | None:
         """The whole file if it has at most ``most`` octets, one less than there is ``room``, and all are in memory."""
         got = self._read(os.fsencode(path), room, most)
-        return None if got < 0 else room[:got]
+        return None if got < 0 else ctypes.string_at(room, got)
 
 
 def _loaded() -> Steps | None:
