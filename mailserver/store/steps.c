@@ -91,7 +91,7 @@ void unlink_files(const char *const *paths, int count, int *errors)
 }
 
 /* Put the names of the regular files in `folder`, hidden ones left out, into `names`, each with a NUL behind it.
- * Returns how many octets that are, or -1: they are more than `size`, or this cannot be known here. */
+ * Returns how many octets that are; -2: more than `size`; -1: this cannot be known here. */
 long list_files(const char *folder, char *names, long size)
 {
     long used = 0;
@@ -103,8 +103,10 @@ long list_files(const char *folder, char *names, long size)
         long length = (long)strlen(entry->d_name) + 1;
         if (entry->d_name[0] == '.' || (entry->d_type != DT_REG && entry->d_type != DT_UNKNOWN))
             continue;
-        if (entry->d_type == DT_UNKNOWN || used + length > size) {
+        if (entry->d_type == DT_UNKNOWN) {
             used = -1;
+        } else if (used + length > size) {
+            used = -2;
         } else {
             memcpy(names + used, entry->d_name, (size_t)length);
             used += length;

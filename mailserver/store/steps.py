@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMPILED = Path(__file__).with_name("_steps.so")
-NAMES_MAX = 32_768  # octets of the names of one folder
+NAMES_ROOM = 32_768, 1 << 19, 1 << 23, 1 << 27  # octets of the names of one folder: what is tried
+_TOO_MANY = -2
 
 
 class Steps:
@@ -62,9 +63,14 @@ class Steps:
 
     def names(self, folder: str) -> list[str] | None:
         """The regular files in a folder, hidden ones left out; None: too many, or to be found out in another way."""
-        room = ctypes.create_string_buffer(NAMES_MAX)
-        used = self._list(os.fsencode(folder), room, NAMES_MAX)
-        return None if used < 0 else os.fsdecode(ctypes.string_at(room, used)).split("\0")[:-1]
+        for size in NAMES_ROOM:
+            room = ctypes.create_string_buffer(size)
+            used = self._list(os.fsencode(folder), room, size)
+            if used >= 0:
+                return os.fsdecode(ctypes.string_at(room, used)).split("\0")[:-1]
+            if used != _TOO_MANY:
+                break
+        return None
 
     def read_cached(self, path: str, room: ctypes.Array[ctypes.c_char], most: int) -> bytes | None:
         """The whole file if it has at most ``most`` octets, one less than there is ``room``, and all are in memory."""

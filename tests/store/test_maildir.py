@@ -8,12 +8,14 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mailserver.store import maildir
 from mailserver.store.content import Content
 from mailserver.store.maildir import NameSource
+from mailserver.store.steps import STEPS
 
 
 def scan(path: str) -> list[maildir.Entry]:
@@ -153,3 +155,17 @@ def test_content_in_pieces_survives_removal(tmp_path: Path) -> None:
     assert next(pieces) == b"123"
     shutil.rmtree(tmp_path)
     assert list(pieces) == [b"456", b"78"]
+
+
+@pytest.mark.parametrize("count", [0, 700, 1_500])
+def test_compiled_code_lists_a_folder_of_any_size(tmp_path: Path, count: int) -> None:
+    """The second is just under 32 KiB of names with this length, the third is more."""
+    files = [f"1700000000.M{number:06}P1.\udcff{'x' * 20}" for number in range(count)]
+    for name in files:
+        (tmp_path / name).touch()
+    (tmp_path / ".hidden").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / ".hidden")
+    assert sorted(maildir.names(str(tmp_path))) == files
+    if STEPS is not None:
+        assert sorted(STEPS.names(str(tmp_path)) or []) == files
