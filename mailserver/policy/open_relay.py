@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection
+from functools import lru_cache
 
 from mailserver.policy.networks import parse_address
 from mailserver.policy.relay import Verdict
@@ -51,13 +52,12 @@ class OpenRelayGuard:
     def see(self, peer: str, helo: str, now: float) -> str | None:
         """A client has said its name, once per connection. The text of the loud event, at the moment ``peer``
         becomes suspicious. ``peer`` is what the socket shows; clients that a PROXY header named are not seen."""
-        address = parse_address(peer)
-        if address is None or address.is_loopback:
+        peer, is_global = _known_as(peer)
+        if not peer:
             return None
-        peer = str(address)
         self._several |= bool(self._first) and peer != self._first
         self._first = self._first or peer
-        if address.is_global or (self._several and peer not in self._gateways):
+        if is_global or (self._several and peer not in self._gateways):
             return None
         candidate = self._candidates.setdefault(peer, _Candidate(now))
         self._candidates.move_to_end(peer)
@@ -73,11 +73,13 @@ class OpenRelayGuard:
 
     def suspicious(self, peer: str) -> bool:
         """Whether a relay rule must not hold for ``peer``."""
-        address = parse_address(peer)
-        candidate = self._candidates.get(str(address)) if self.enabled and address is not None else None
+        if not self.enabled or not self._candidates:
+            return False
+        peer, _ = _known_as(peer)
+        candidate = self._candidates.get(peer)
         if candidate is None or candidate.connections < CONNECTIONS or len(candidate.names) < HELO_NAMES:
             return False
-        return str(address) in self._gateways or not self._several
+        return peer in self._gateways or not self._several
 
     def verdict(self, peer: str, verdict: Verdict) -> Verdict:
         """``verdict``, without the right to relay when ``peer`` is suspicious."""
@@ -99,6 +101,13 @@ class OpenRelayGuard:
             "or put a proxy in front that speaks the PROXY protocol ([proxy] trusted), and let programs log in. "
             f"If {peer} really is one host of yours: [guard] gateway = false"
         )
+
+
+@lru_cache(maxsize=1024)
+def _known_as(peer: str) -> tuple[str, bool]:
+    """Its address in the one spelling, and whether that is a global one; "" where nothing can hide behind it."""
+    address = parse_address(peer)
+    return ("", False) if address is None or address.is_loopback else (str(address), address.is_global)
 
 
 def _is_host_name(helo: str) -> bool:
