@@ -1,9 +1,11 @@
 """What is ready to be tried, by destination: whose turn it is, and how much a destination bears at once. Pure.
 
-The lanes are served in turn, one batch each: a destination with 100,000 messages delays another by one. How
-many deliveries a destination gets at once follows what it does with them, as in Postfix's queue manager:
-START to begin with, one more for each that was answered, one less for each that hangs (queue/slots.py), up
-to ``concurrency_per_destination``. One that hangs and has not answered anybody yet gets one at a time.
+The lanes are served in turn, one batch each: a destination with 100,000 messages delays another by one. Within a
+lane what was never tried and what was put off before take turns, too: mail that comes now does not wait for a
+backlog that has become due again. How many deliveries a destination gets at once follows what it does with
+them, as in Postfix's queue manager: START to begin with, one more for each that was answered, one less for
+each that hangs (queue/slots.py), up to ``concurrency_per_destination``. One that hangs and has not answered
+anybody yet gets one at a time.
 
 A destination that does not answer is *down* for a while. Until then whatever is or becomes ready for it is
 handed out as *suspended*: not to be tried, only settled with the known reason, so each message keeps its own
@@ -29,6 +31,34 @@ class _Down(NamedTuple):
     reason: str
 
 
+class _Ready:
+    """Batches in the order in which they became ready, those never tried and the others in turn."""
+
+    __slots__ = ("_again", "_fresh", "_turn")
+
+    def __init__(self) -> None:
+        # A plain dict pops its front in O(n).
+        self._fresh: OrderedDict[Batch, None] = OrderedDict()
+        self._again: OrderedDict[Batch, None] = OrderedDict()
+        self._turn = self._fresh
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._again)
+
+    def add(self, batch: Batch) -> None:
+        (self._again if batch.attempts else self._fresh)[batch] = None
+
+    def remove(self, batch: Batch) -> None:
+        del (self._again if batch.attempts else self._fresh)[batch]
+
+    def pop(self) -> Batch:
+        """The next; there must be one."""
+        other = self._again if self._turn is self._fresh else self._fresh
+        batch, _ = (self._turn or other).popitem(last=False)
+        self._turn = other
+        return batch
+
+
 class _Lane:
     """What is ready for one destination, and how much of it is under way. Exists only while either is so."""
 
@@ -36,7 +66,7 @@ class _Lane:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.ready: OrderedDict[Batch, None] = OrderedDict()  # a plain dict pops its front in O(n)
+        self.ready = _Ready()
         self.in_flight = 0
         self.answered = False
         self.window = START
@@ -71,13 +101,13 @@ class Lanes:
         """It is due."""
         if (lane := self._lanes.get(batch.destination)) is None:
             lane = self._lanes[batch.destination] = _Lane(batch.destination)
-        lane.ready[batch] = None
+        lane.ready.add(batch)
         self._line_up(lane, now)
 
     def withdraw(self, batch: Batch) -> None:
         """It is not to be tried after all."""
         lane = self._lanes[batch.destination]
-        del lane.ready[batch]
+        lane.ready.remove(batch)
         self._drop_if_idle(lane)
 
     def suspended(self, now: float) -> tuple[Batch, str] | None:
@@ -87,7 +117,7 @@ class Lanes:
             if lane is None:
                 continue
             reason = self._down_reason(lane.name, now)
-            batch = lane.ready.popitem(last=False)[0] if reason else None
+            batch = lane.ready.pop() if reason else None
             self._line_up(lane, now)
             if batch is not None:
                 return batch, reason
@@ -99,7 +129,7 @@ class Lanes:
             lane = self._step_out(self._turn)
             if lane is None or lane.in_flight >= self._limit(lane):
                 continue  # back() lines it up again
-            batch, _ = lane.ready.popitem(last=False)
+            batch = lane.ready.pop()
             lane.in_flight += 1
             self._line_up(lane, now)
             return batch

@@ -78,6 +78,28 @@ def test_a_flood_for_one_destination_delays_another_by_one_batch():
     assert "single" in ids(after) + ids(s.take(0))
 
 
+def test_new_mail_does_not_wait_for_the_backlog_of_its_destination():
+    s = schedule(concurrency=1, concurrency_per_destination=1)
+    for n in range(100):
+        s.add(f"old{n}", [(0, "busy.test")], due=0, attempts=1)
+    (first,) = s.take(0)
+    s.add("new", [(0, "busy.test")], due=0)
+    s.settle(first, (), now=0, expires=NEVER)
+    (second,) = s.take(0)
+    s.settle(second, (), now=0, expires=NEVER)
+    (third,) = s.take(0)
+    assert "new" in ids([second, third])
+    for n in range(100):
+        s.add(f"newer{n}", [(0, "busy.test")], due=0)
+    s.settle(third, (), now=0, expires=NEVER)
+    seen = []
+    for _ in range(10):  # nor does the backlog wait for ever
+        (batch,) = s.take(0)
+        seen.append(batch.id)
+        s.settle(batch, (), now=0, expires=NEVER)
+    assert sum(name.startswith("old") for name in seen) == 5
+
+
 def tried(batches: list[Batch]) -> int:
     return sum(not b.suspended for b in batches)
 
