@@ -29,7 +29,7 @@ from mailserver.config.shape import Finding
 from mailserver.control.account_commands import account_commands
 from mailserver.control.guard_commands import guard_commands
 from mailserver.control.queue_commands import queue_commands
-from mailserver.control.server import ControlServer
+from mailserver.control.server import ControlServer, Refused
 from mailserver.deliver.deliver import deliverer
 from mailserver.deliver.local import LocalDelivery
 from mailserver.deliver.remote import RemoteDelivery
@@ -263,6 +263,8 @@ class App:
         }  # fmt: skip
 
     async def _health(self, _arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        if self.stopping.is_set():  # no listener is left to ask
+            raise Refused("the server is draining")
         return self.listeners.described(self.config.proxy)
 
     async def _stop(self, _arguments: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from mailserver.config.schema import Config
@@ -63,27 +63,29 @@ class Listeners:
         return [
             {
                 "service": name,
-                "host": _address(s).host,
-                "port": _address(s).port,
+                "host": address.host,
+                "port": address.port,
                 "tls": tls,
-                "begins_with": _begins_with(proxy, _address(s)),
+                "begins_with": _begins_with(proxy, address),
             }
-            for (name, tls), sockets in self._sockets.items()
-            for s in sockets.values()
+            for (name, tls), address in self._open()
         ]
 
     def shown(self) -> tuple[str, ...]:
         """ "smtp 127.0.0.1:2525", …"""
-        return tuple(f"{_names(key)} {_address(s)}" for key, ss in self._sockets.items() for s in ss.values())
+        return tuple(f"{_names(key)} {address}" for key, address in self._open())
 
     def is_own(self, host: str, port: int) -> bool:
         """Whether connecting there would reach one of our own mail listeners (a loop)."""
-        for (name, _), sockets in self._sockets.items():
-            for s in sockets.values():
-                address = _address(s)
-                if name != "pop3" and address.port == port and address.host in {host, "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-                    return address.host == host or _is_local(host)
+        for (name, _), address in self._open():
+            if name != "pop3" and address.port == port and address.host in {host, "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+                return address.host == host or _is_local(host)
         return False
+
+    def _open(self) -> Iterator[tuple[Key, SocketAddress]]:
+        """Where somebody is listened to: a drain has closed the sockets while deliveries still ask."""
+        for key, sockets in self._sockets.items():
+            yield from ((key, _address(s)) for s in sockets.values() if s.fileno() >= 0)
 
     def prepare(self, config: Config, before: Config) -> Change:
         """Open what ``config`` wants and we do not have, compared with what was in force ``before``. Raises

@@ -320,7 +320,7 @@ def _folded(line: str, indent: str) -> str:
     """Broken at spaces where possible, so that few lines exceed 76 characters and none 998 octets."""
     most = _LINE_MAX - 8 if line.isascii() else _LINE_MAX // 4 - 8  # UTF-8 takes up to four octets for one
     margin = line[: len(line) - len(line.lstrip(" "))]
-    wrapped = wrap(line, _FOLD, initial_indent=margin, subsequent_indent=indent,
+    wrapped = wrap(line[len(margin) :], _FOLD, initial_indent=margin, subsequent_indent=indent,
                    break_long_words=False, break_on_hyphens=False)  # fmt: skip
     return "\n".join(f"\n{indent}".join(_pieces(piece, most)) for piece in wrapped)
 

@@ -134,18 +134,29 @@ class Transaction:
             connection.send(stuffer.feed(payload.whole) + stuffer.end())
         else:
             self._phase = "content"
-            try:
-                async with aclosing(payload.slices()) as pieces:
-                    async for piece in pieces:
-                        connection.send(stuffer.feed(piece))
-                        await connection.drain(self._timeouts.block)
-            except ConnectionEnded:
-                # The peer may have said why before it hung up ("552 too large"); if not, this raises again.
-                self._settle(accepted, outcome.of_refusal(await self._ask(None, 0.0), self._remote))
+            if not await self._sent(payload, stuffer):
+                # The peer may have said why before it hung up ("552 too large"); if not, this raises.
+                reply = await self._ask(None, self._timeouts.final)
+                connection.abort()
+                self._settle(accepted, outcome.of_refusal(reply, self._remote))
                 return
             self._phase = "dot"
             connection.send(stuffer.end())
         await self._verdict(accepted)
+
+    async def _sent(self, payload: Payload, stuffer: Stuffer) -> bool:
+        """False: the peer hung up, or has answered already. A 250 then is about half a message."""
+        connection = self._connection
+        try:
+            async with aclosing(payload.slices()) as pieces:
+                async for piece in pieces:
+                    connection.send(stuffer.feed(piece))
+                    await connection.drain(self._timeouts.block)
+                    if connection.unasked:
+                        return False
+        except ConnectionEnded:
+            return False
+        return True
 
     async def _verdict(self, accepted: list[Recipient]) -> None:
         """One reply for all; over LMTP one for each, in the order of the RCPTs (RFC 2033 4.2)."""

@@ -43,7 +43,7 @@ from mailserver.store.content import Content
 from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
 
-_THREAD_FROM = 1 << 18  # octets of content that are not read in the loop's thread
+_THREAD_FROM = 1 << 18  # octets of content: read in a thread, and never kept for the first attempt
 _TIMER_MAX = 60.0  # seconds: the wall clock may be set meanwhile
 _AFTER_BUG = 1.0  # seconds; also how long a crowd of tasks is waited for
 _LEDGER = ("pending", "loaded", "accepted", "delivered", "forwarded", "bounced", "dropped", "quarantined")
@@ -99,7 +99,7 @@ class Queue:
 
     def _spooled(self, envelope: Envelope, body: Body) -> None:
         self._enqueue(envelope, 0, envelope.accepted, held=bool(envelope.hold))
-        if self._running and body.path is None:
+        if self._running and body.path is None and envelope.size < _THREAD_FROM:
             self._new[envelope.id] = b"".join((body.head, *body.chunks))
         self.kick()
 

@@ -24,7 +24,6 @@ class Steps:
         library = ctypes.CDLL(str(path))
         self._write, self._link, self._close = library.write_files, library.link_files, library.close_files
         self._unlink, self._list = library.unlink_files, library.list_files
-        # It never sleeps: to give the interpreter's lock away would cost more than the whole call.
         self._read = library.read_cached
         for function in (self._list, self._read):
             function.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long

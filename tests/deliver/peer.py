@@ -2,7 +2,8 @@
 
 ``script``: what is said to "GREETING", a verb, or "." (the end of DATA): a reply without CRLF, or a list of
 them used up one by one, the last for ever. "RCPT" may also be a dict from address to reply. DROP hangs up
-instead, SILENT says nothing ever after; "DATA-DROP" in place of 354 takes some content and hangs up.
+instead, SILENT says nothing ever after; "DATA-DROP" in place of 354 takes some content and hangs up;
+"WHILE-DATA" is said then, or amid every content.
 """
 
 from __future__ import annotations
@@ -133,9 +134,10 @@ class Conversation(asyncio.Protocol):
         buffer = b"\r\n" + self.buffer
         end = buffer.find(b"\r\n.\r\n")
         if end < 0:
-            if self.peer.script.get("DATA") == "DATA-DROP" and len(buffer) > 1000:
+            if len(buffer) > 1000 and self.peer.script.keys() & {"DATA", "WHILE-DATA"}:
                 self.say(self.peer.answer("WHILE-DATA", SILENT))
-                self.transport.close()
+                if self.peer.script.get("DATA") == "DATA-DROP":
+                    self.transport.close()
             return False
         self.in_data = False
         content, self.buffer = buffer[2 : end + 2], buffer[end + 5 :]

@@ -152,7 +152,7 @@ def test_nobody_is_said_to_have_said_what_nobody_said(age, words):
     said = Deferred("451 4.3.0 later", "4.3.0", "mx.remote.test[192.0.2.1]:25")
     to = [(recipient(), refused), (recipient("eve@remote.test"), said)]
     _, human, status, _ = read(compose(envelope(accepted=NOW - age), to, "delay"))
-    assert "mx.remote.test[192.0.2.1]:25: connection refused" in human.get_content()
+    assert "\n    mx.remote.test[192.0.2.1]:25: connection refused" in human.get_content()
     assert "mx.remote.test[192.0.2.1]:25 said: 451 4.3.0 later" in human.get_content()
     assert f", {words}, as ID1." in human.get_content()
     _, bob, eve = status.get_payload()

@@ -250,6 +250,20 @@ async def test_a_peer_that_hangs_up_amid_the_content(tmp_path: Path, last_words:
         assert "twice" not in result.reply
 
 
+@pytest.mark.parametrize(("early", "kind"), [("250 2.0.0 taken", Deferred), ("552 5.3.4 enough", Failed)])
+async def test_an_answer_before_the_end_of_the_content_takes_no_message(
+    tmp_path: Path, early: str, kind: type
+) -> None:
+    """RFC 5321 4.3.1: after 354 nothing is said before the final dot has been seen."""
+    data = b"Subject: large\n\n" + b"line\n" * 2_000_000
+    script = {"WHILE-DATA": [early, SILENT]}
+    async with Peer(script, offers=("PIPELINING", "8BITMIME")) as peer, sender(tmp_path) as our:
+        (result,) = await our.send(peer.route, data=data)
+        assert type(result) is kind and early in result.reply
+        await peer.quiet.wait()  # the dot is not sent, so the peer cannot take what we report as refused
+        assert peer.messages == []
+
+
 async def test_size_is_checked_beforehand(tmp_path: Path) -> None:
     async with Peer(offers=("SIZE 10",)) as peer, sender(tmp_path) as our:
         (result,) = await our.send(peer.route)

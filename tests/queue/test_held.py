@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from house import CONTENT, RECEIVED, House
 
+from mailserver.control.queue_commands import queue_commands
+from mailserver.control.server import Refused
 from mailserver.events import Accepted, DeliveredTo, HeldBack, Removed
 
 RULE = "[rates] messages_per_hour = 1"
@@ -72,3 +74,14 @@ async def test_removed_without_a_report(tmp_path):
         assert house.files("queue/msg") == [] and house.mail("bob") == [] and house.listed() == []
         assert house.queue.status()["dropped"] == 6
         house.balance()
+
+
+async def test_one_unknown_id_among_others_holds_none_and_says_so(tmp_path):
+    """A message may have been delivered while the administrator was typing."""
+    async with House(tmp_path) as house:
+        house.world = lambda attempt: {}
+        name = await house.send(FAR)
+        commands = queue_commands(house.queue, lambda account: None)
+        with pytest.raises(Refused, match=r"^not in the queue: NOSUCH; nothing was done$"):
+            await commands["queue.hold"]({"ids": [name, "NOSUCH"], "account": None})
+        assert not house.queue.show(name).held

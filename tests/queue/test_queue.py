@@ -480,6 +480,20 @@ async def test_drain_lets_running_deliveries_finish(tmp_path):
         assert len(house.attempts) == 1
 
 
+@pytest.mark.parametrize(("octets", "kept"), [(1000, True), (300_000, False)])
+async def test_only_small_content_stays_in_memory_for_the_first_attempt(tmp_path, octets, kept):
+    """Five hundred deliveries may hang at once, and each would hold its own."""
+    async with House(tmp_path) as house:
+        _, body = message = house.message("x@remote.test", content=b"Subject: s\n\n" + b"x\n" * (octets // 2))
+        house.gate = asyncio.Event()
+        await house.queue.accept(*message)
+        await house.until(lambda: house.attempts)
+        content = house.attempts[0].content
+        assert (content.data is not None) == kept
+        assert content.read() == b"".join((body.head, *body.chunks))
+        house.gate.set()
+
+
 async def test_one_delivery_that_hangs_holds_up_nobody_else(tmp_path):
     async with House(tmp_path) as house:
         hung = asyncio.Event()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +153,25 @@ def test_stop_drains_and_status_says_stopped(server: Any) -> None:
     assert server.process.wait(20) == 0
     assert server.run("status").returncode == 1
     assert server.run("health").returncode == 1
+
+
+def test_a_draining_server_says_so_and_takes_what_was_begun(server: Any) -> None:
+    smtp = server.smtp()
+    smtp.ehlo()
+    smtp.mail("a@sender.test")
+    smtp.rcpt("alice@example.test")
+    assert smtp.docmd("DATA")[0] == 354
+    server.process.terminate()
+    with pytest.raises(ConnectionRefusedError):
+        while True:
+            socket.create_connection(("127.0.0.1", server.ports["smtp"])).close()
+    done = server.run("health")
+    assert (done.returncode, done.stderr) == (1, "mailserver: the server is draining\n")
+    assert json.loads(server.run("status", "--json").stdout)["listeners"] == []
+    smtp.send(b"Subject: last\r\n\r\n.\r\n")
+    assert smtp.getreply()[0] == 250
+    smtp.close()
+    assert server.process.wait(20) == 0
 
 
 def test_root_needs_a_user_to_become_before_it_faces_the_network(server_factory: Callable[..., Any]) -> None:
