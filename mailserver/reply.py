@@ -95,7 +95,8 @@ UNKNOWN_PARAMETER = reply(555, "5.5.4", "Parameter not recognised")
 LOGIN_REQUIRED = reply(530, "5.7.0", "Authentication required")
 LOGIN_WRONG = reply(535, "5.7.8", "Authentication credentials invalid")
 LOGIN_NEEDS_TLS = reply(538, "5.7.11", "Encryption required for authentication")
-SENDER_DOMAIN_UNKNOWN = reply(550, "5.1.8", "Sender's domain does not accept mail")
+SENDER_DOMAIN_UNKNOWN = reply(550, "5.1.8", "Sender's domain has neither MX nor address")
+SENDER_DOMAIN_NULL_MX = reply(550, "5.7.27", "Sender's domain accepts no mail (null MX)")
 BARE_LINE_END_IN_MESSAGE = reply(
     550, "5.6.11", "Message contains a <CR> or <LF> that is not part of <CR><LF>"
 )

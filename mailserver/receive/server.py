@@ -72,7 +72,7 @@ class SmtpService:
 
     ``executor`` runs file writes of large messages (None: the loop's default); ``now`` is Unix time.
     ``door`` lets accounts in. ``lookup`` says where mail goes if somebody else must be asked who exists, None if
-    the directory knows. ``sender_domain_ok``: True, False (no such domain) or None (cannot be known now).
+    the directory knows. ``sender_check``: the answer to MAIL for a domain.
     ``tls`` None: STARTTLS is not offered.
     ``room``: whether this connection can be borne. ``rates`` are shared by all services; None: our own.
     """
@@ -81,7 +81,7 @@ class SmtpService:
         self, name: Literal["smtp", "submission", "lmtp"], *,
         config: Config, relay: Callable[[], RelayTable], directory: Callable[[], Directory],
         accept: Accept, new_id: Callable[[], str], door: Door, lookup: Lookup = lambda _: None,
-        storage_ok: Callable[[], bool], sender_domain_ok: SenderCheck | None, tls: ssl.SSLContext | None,
+        storage_ok: Callable[[], bool], sender_check: SenderCheck | None, tls: ssl.SSLContext | None,
         emit: Emit, now: Callable[[], float], loop: asyncio.AbstractEventLoop, executor: Executor | None = None,
         room: Callable[[asyncio.BaseTransport], bool] = lambda _: True, rates: Rates | None = None,
         gateway: OpenRelayGuard | None = None,
@@ -94,7 +94,7 @@ class SmtpService:
         self.gateway = gateway or OpenRelayGuard((), enabled=False)
         self.budget = Budget(config.limits.body_memory)
         self.converter = ThreadPoolExecutor(1, "binary-mail")  # one at a time: a conversion takes much memory
-        self.handler = Handler(self, directory, new_id, storage_ok, sender_domain_ok)
+        self.handler = Handler(self, directory, new_id, storage_ok, sender_check)
         self.clock, self.draining, self._relay = loop.time(), False, relay
         self._reviewed = self.clock
         self.new_listener: Callable[[], Wire] = functools.partial(
