@@ -77,7 +77,7 @@ COMMANDS: Final[dict[bytes, Row]] = {
 
 OK: Final = b"+OK\r\n"
 # RFC 6856 section 3.2: a tag, and what the language calls itself. All our texts are English.
-LANGUAGES: Final = b"+OK languages follow\r\nen English\r\ni-default\r\n.\r\n"
+LANGUAGES: Final = b"+OK languages follow\r\nen English\r\ni-default Default language\r\n.\r\n"
 TERMINATOR: Final = b".\r\n"
 
 
