@@ -79,6 +79,7 @@ NOT_IMPLEMENTED = reply(502, "5.5.1", "Command not implemented")
 NO_HELO = reply(503, "5.5.1", "Say EHLO first")
 NO_LHLO = reply(500, "5.5.1", "This is LMTP: say LHLO")
 NESTED_MAIL = reply(503, "5.5.1", "A transaction is already open")
+ONLY_QUIT = reply(503, "5.5.1", "Connections from your address are refused, say QUIT")
 NO_MAIL = reply(503, "5.5.1", "MAIL comes first")
 NO_RCPT = reply(503, "5.5.1", "RCPT comes first")
 AFTER_CHUNK = reply(503, "5.5.1", "Chunks have been sent: go on with BDAT, or RSET")
@@ -108,7 +109,7 @@ LOOP = reply(554, "5.4.6", "Mail loop: this message has been here before")
 CANNOT_CONVERT = reply(554, "5.6.1", "This binary content cannot be converted to text")
 OUT_OF_TURN = reply(554, "5.5.1", "Protocol error: wait for my greeting and my answer", close=True)
 OUR_NAME = reply(550, "5.7.1", "That is my own name, give yours")
-NOT_WELCOME = reply(554, "5.7.1", "Connections from your address are refused", close=True)
+NOT_WELCOME = reply(554, "5.7.1", "Connections from your address are refused")
 
 
 def queued(id: str) -> Reply:

@@ -213,12 +213,15 @@ async def test_connections_are_limited_in_all_and_per_address(tmp_path: Path) ->
     assert desk.service.status()["connections"] == 3
 
 
-async def test_a_rejected_address_is_told_so_and_hung_up_on(tmp_path: Path) -> None:
-    desk = await Desk(tmp_path, relay="reject").open()
+async def test_a_rejected_address_is_told_so_and_may_say_quit(tmp_path: Path) -> None:
+    desk = await Desk(tmp_path, relay="reject", limits={"connections_per_address": 1}).open()
     reader, writer = await desk.connect()
-    assert (await reader.read()).startswith(b"554 5.7.1")
+    assert (await reader.readline()).startswith(b"554 5.7.1")
+    assert (await desk.talk(b"")).startswith(b"421 4.7.0")  # it takes a place like everybody else
+    writer.write(HELLO + b"MAIL FROM:<>\r\nSTARTTLS\r\nBDAT 6\r\nQUIT\r\nQUIT\r\n")
+    assert codes(await reader.read()) == ["503 5.5.1"] * 4 + ["221 2.0.0"]  # RFC 5321 3.1
     writer.close()
-    assert desk.kinds() == ["SessionRefused"]
+    assert desk.kinds()[:3] == ["SessionRefused", "SessionOpened", "SessionRefused"]
     await desk.close()
 
 
