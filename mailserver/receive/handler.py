@@ -87,6 +87,7 @@ class Handler:
             "CHUNKING",
             "BINARYMIME",
             "DSN",
+            "HELP",  # a command that nobody must have is announced, RFC 5321 4.1.1.1
             f"LIMITS MAILMAX={limits.messages_per_session} RCPTMAX={limits.recipients}",
             *(["STARTTLS"] if tls else []),
             *([f"AUTH {' '.join(login)}"] if login else []),
