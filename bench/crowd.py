@@ -74,7 +74,7 @@ async def _one(number: int, ports: tuple[int, int], slow: bool, crowd: Crowd) ->
                 await _say(reader, writer, b"MAIL FROM:<s@slow.test>", b"RCPT TO:<u@bench.test>", b"DATA")
                 await _slow(writer, b"x" * 70 + b"\r\n")
             else:
-                await _slow(writer, b"NOOP" + b" " * 60 + b"\r\n")
+                await _slow(writer, (b"NOOP" if smtp else b"CAPA") + b" " * 60 + b"\r\n")
         crowd.lost += 1
         await asyncio.sleep(1)
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -178,7 +179,7 @@ class App:
             directory=lambda: self.accounts.directory,
             accept=self.queue.accept, new_id=self.queue.new_id, door=self.door,
             lookup=self._asked_elsewhere, storage_ok=self._storage_ok,
-            sender_domain_ok=self._sender_domain, tls=self.tls.of(name), emit=self.emit,
+            sender_check=partial(sender_domain, self.resolver), tls=self.tls.of(name), emit=self.emit,
             now=time.time, loop=loop, executor=self.blocking, room=self.descriptors.for_session, gateway=self.gateway,
             rates=self.rates,
         )  # fmt: skip
@@ -237,9 +238,6 @@ class App:
 
     def _storage_ok(self) -> bool:
         return self.disk.has_room() and self.descriptors.for_message()
-
-    async def _sender_domain(self, domain: str) -> bool | None:
-        return (await sender_domain(self.resolver, domain)).exists
 
     def _asked_elsewhere(self, address: Address) -> Resolution | Awaitable[Resolution | Unavailable] | None:
         return self.accounts.resolve(address) if self.accounts.backends.domains else None

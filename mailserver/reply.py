@@ -79,6 +79,7 @@ NOT_IMPLEMENTED = reply(502, "5.5.1", "Command not implemented")
 NO_HELO = reply(503, "5.5.1", "Say EHLO first")
 NO_LHLO = reply(500, "5.5.1", "This is LMTP: say LHLO")
 NESTED_MAIL = reply(503, "5.5.1", "A transaction is already open")
+ONLY_QUIT = reply(503, "5.5.1", "Connections from your address are refused, say QUIT")
 NO_MAIL = reply(503, "5.5.1", "MAIL comes first")
 NO_RCPT = reply(503, "5.5.1", "RCPT comes first")
 AFTER_CHUNK = reply(503, "5.5.1", "Chunks have been sent: go on with BDAT, or RSET")
@@ -95,7 +96,8 @@ UNKNOWN_PARAMETER = reply(555, "5.5.4", "Parameter not recognised")
 LOGIN_REQUIRED = reply(530, "5.7.0", "Authentication required")
 LOGIN_WRONG = reply(535, "5.7.8", "Authentication credentials invalid")
 LOGIN_NEEDS_TLS = reply(538, "5.7.11", "Encryption required for authentication")
-SENDER_DOMAIN_UNKNOWN = reply(550, "5.1.8", "Sender's domain does not accept mail")
+SENDER_DOMAIN_UNKNOWN = reply(550, "5.1.8", "Sender's domain has neither MX nor address")
+SENDER_DOMAIN_NULL_MX = reply(550, "5.7.27", "Sender's domain accepts no mail (null MX)")
 BARE_LINE_END_IN_MESSAGE = reply(
     550, "5.6.11", "Message contains a <CR> or <LF> that is not part of <CR><LF>"
 )
@@ -107,7 +109,7 @@ LOOP = reply(554, "5.4.6", "Mail loop: this message has been here before")
 CANNOT_CONVERT = reply(554, "5.6.1", "This binary content cannot be converted to text")
 OUT_OF_TURN = reply(554, "5.5.1", "Protocol error: wait for my greeting and my answer", close=True)
 OUR_NAME = reply(550, "5.7.1", "That is my own name, give yours")
-NOT_WELCOME = reply(554, "5.7.1", "Connections from your address are refused", close=True)
+NOT_WELCOME = reply(554, "5.7.1", "Connections from your address are refused")
 
 
 def queued(id: str) -> Reply:

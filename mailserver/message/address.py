@@ -36,7 +36,8 @@ class AddressError(ValueError):
 
 
 class Address(NamedTuple):
-    """One mailbox address. ``local`` in wire form (quoted if it must be), ``domain`` a lower-case A-label name."""
+    """One mailbox address. ``local`` in wire form (quoted if it must be; what its characters mean is for ``domain`` to
+    say, RFC 5321 2.3.11), ``domain`` a lower-case A-label name."""
 
     local: str
     domain: str
@@ -46,8 +47,8 @@ class Address(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What look-ups compare: local part case-folded and unquoted, domain normalised."""
-        return f"{unquote(self.local).casefold()}@{self.domain}"
+        """What look-ups compare: local part folded, domain normalised."""
+        return f"{fold(self.local)}@{self.domain}"
 
 
 def parse(text: str) -> Address:
@@ -64,7 +65,6 @@ def _parse_unusual(text: str) -> Address:
     local, at, domain = text.rpartition("@")
     if not at or not local:
         raise AddressError("an address is local-part@domain")
-    local = unicodedata.normalize("NFC", local)
     if not (
         _DOT_ATOM.match(local)
         or _QUOTED.match(local)
@@ -87,6 +87,11 @@ def _shortest(local: str) -> str:
 def unquote(local: str) -> str:
     """The local part's meaning: without quotes and backslashes."""
     return re.sub(r"\\(.)", r"\1", local[1:-1]) if local.startswith('"') else local
+
+
+def fold(local: str) -> str:
+    """What local parts of our own domains are compared by: the meaning, composed (NFC), in one case."""
+    return unicodedata.normalize("NFC", unquote(local)).casefold()
 
 
 @lru_cache(maxsize=4096)

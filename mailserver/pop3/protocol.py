@@ -62,7 +62,7 @@ COMMANDS: Final[dict[bytes, Row]] = {
     b"LANG": Row("LANG", _ANY, 0, 1),
     b"LAST": Row("LAST", _T, 0, 0),
     b"LIST": Row("LIST", _T, 0, 1),
-    b"NOOP": Row("NOOP", _ANY, 0, 0),
+    b"NOOP": Row("NOOP", _T, 0, 0),
     b"PASS": Row("PASS", _A, 1, 1),
     b"QUIT": Row("QUIT", _ANY, 0, 0),
     b"RETR": Row("RETR", _T, 1, 1),
@@ -77,7 +77,7 @@ COMMANDS: Final[dict[bytes, Row]] = {
 
 OK: Final = b"+OK\r\n"
 # RFC 6856 section 3.2: a tag, and what the language calls itself. All our texts are English.
-LANGUAGES: Final = b"+OK languages follow\r\nen English\r\ni-default\r\n.\r\n"
+LANGUAGES: Final = b"+OK languages follow\r\nen English\r\ni-default Default language\r\n.\r\n"
 TERMINATOR: Final = b".\r\n"
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mailserver.receive.wire import Wire
 
 Found = Resolution | Unavailable
-SenderCheck = Callable[[str], Awaitable[bool | None]]
+SenderCheck = Callable[[str], Awaitable[Reply]]
 
 _RESOLVED_MAX = 10_000
 
@@ -54,11 +54,11 @@ class Handler:
         directory: Callable[[], Directory],
         new_id: Callable[[], str],
         storage_ok: Callable[[], bool],
-        sender_domain_ok: SenderCheck | None,
+        sender_check: SenderCheck | None,
     ) -> None:
         self._service = service
         self._directory, self._new_id, self._storage_ok = directory, new_id, storage_ok
-        self._sender_domain_ok = sender_domain_ok
+        self._sender_check = sender_check
         self._date = trace.DateLine()
         self._resolved_in: Directory | None = None
         self._resolved: dict[Address, Resolution] = {}
@@ -70,8 +70,8 @@ class Handler:
         self._hostname, self._limits = config.hostname, config.limits
         self._spill_path = os.path.join(config.data_dir, "tmp", "")
         self._senders = Senders(config.submission.senders)
-        checks = config.smtp.check_sender_domain and self._sender_domain_ok is not None
-        self._checks_sender = checks and self._service.name == "smtp"
+        checks = config.smtp.check_sender_domain and self._service.name == "smtp"
+        self._checks_sender = self._sender_check if checks else None
         self._helo = reply.lines(250, [config.hostname])
         self._ehlo: dict[tuple[bool, tuple[str, ...]], Reply] = {}
 
@@ -87,6 +87,7 @@ class Handler:
             "CHUNKING",
             "BINARYMIME",
             "DSN",
+            "HELP",  # a command that nobody must have is announced, RFC 5321 4.1.1.1
             f"LIMITS MAILMAX={limits.messages_per_session} RCPTMAX={limits.recipients}",
             *(["STARTTLS"] if tls else []),
             *([f"AUTH {' '.join(login)}"] if login else []),
@@ -133,8 +134,8 @@ class Handler:
         if mail.sender is not None:
             if session.account is not None:
                 return self._sender_owned(server, session.account, mail.sender)
-            if self._checks_sender:
-                return self._sender_checked(mail.sender.domain)
+            if self._checks_sender is not None:
+                return self._checks_sender(mail.sender.domain)
         return reply.SENDER_OK
 
     def _sender_owned(self, server: Wire, account: str, sender: Address) -> Reply | Awaitable[Reply]:
@@ -150,13 +151,6 @@ class Handler:
     async def _sender_looked_up(self, found: Awaitable[Found], server: Wire, account: str) -> Reply:
         server.rule, answer = sender_answer(await found, account)
         return answer
-
-    async def _sender_checked(self, domain: str) -> Reply:
-        assert self._sender_domain_ok is not None
-        exists = await self._sender_domain_ok(domain)
-        if exists is None:
-            return reply.SENDER_DOMAIN_UNKNOWN_YET
-        return reply.SENDER_OK if exists else reply.SENDER_DOMAIN_UNKNOWN
 
     def handle_RCPT(
         self, server: Wire, session: ClientSession, envelope: Transaction, rcpt: Rcpt

@@ -10,14 +10,17 @@ envelope, …)``, but are plain functions that return a Reply, or None when the 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 from mailserver import reply
 from mailserver.receive.contents import ContentVerbs
 from mailserver.receive.parameters import BadParameter, parse_mail, parse_rcpt
-from mailserver.receive.session import Transaction
-from mailserver.receive.wire import Verb
+from mailserver.receive.session import ClientSession, Transaction
+from mailserver.receive.wire import Verb, Wire
 from mailserver.reply import Reply
+
+Greeting = Callable[[Wire, ClientSession, Transaction | None, str], Reply]
 
 
 class Listener(ContentVerbs):
@@ -26,17 +29,21 @@ class Listener(ContentVerbs):
     # ---- greetings -------------------------------------------------------------------------------
     def smtp_EHLO(self, argument: str) -> Reply | None:
         """RFC 5321 4.1.1.1; also LHLO of RFC 2033."""
-        self._reset()
-        if self.session.verdict.action == "relay" and self.session.host_name is None:
-            self._service.named(self.session, argument)
-        return self._service.handler.handle_EHLO(self, self.session, self.envelope, argument)
+        return self._greeted(self._service.handler.handle_EHLO, argument)
 
     def smtp_HELO(self, argument: str) -> Reply | None:
         """RFC 5321 4.1.1.1."""
-        self._reset()
-        if self.session.verdict.action == "relay" and self.session.host_name is None:
-            self._service.named(self.session, argument)
-        return self._service.handler.handle_HELO(self, self.session, self.envelope, argument)
+        return self._greeted(self._service.handler.handle_HELO, argument)
+
+    def _greeted(self, decide: Greeting, argument: str) -> Reply:
+        """A greeting begins anew; one that is refused leaves everything as it was (RFC 5321 4.1.4)."""
+        session = self.session
+        if session.verdict.action == "relay" and session.host_name is None:
+            self._service.named(session, argument)
+        answer = decide(self, session, self.envelope, argument)
+        if answer.code == 250:
+            self._reset()
+        return answer
 
     def smtp_wrong_greeting(self, argument: str) -> Reply | None:
         """RFC 2033 4.1: an SMTP client that came here by mistake must not go on."""

@@ -34,7 +34,7 @@ class LoginVerbs(Wire):
         """RFC 4954 4: ``AUTH mechanism [initial-response]``."""
         if refusal := self._no_login_now():
             return refusal
-        name, *initial = argument.split(" ")
+        name, *initial = argument.rstrip(" ").split(" ")
         if not name or len(initial) > 1:
             return reply.BAD_ARGUMENT
         try:

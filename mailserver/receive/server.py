@@ -18,14 +18,7 @@ from typing import Literal, Protocol
 from mailserver import reply
 from mailserver.accounts.door import Door
 from mailserver.config.schema import Config
-from mailserver.events import (
-    CommandRefused,
-    Emit,
-    Problem,
-    SessionClosed,
-    SessionOpened,
-    SessionRefused,
-)
+from mailserver.events import CommandRefused, Emit, Problem, SessionClosed, SessionOpened, SessionRefused
 from mailserver.host.listening import Server, Tls, listen
 from mailserver.message.address import Address
 from mailserver.message.body import Body
@@ -72,7 +65,7 @@ class SmtpService:
 
     ``executor`` runs file writes of large messages (None: the loop's default); ``now`` is Unix time.
     ``door`` lets accounts in. ``lookup`` says where mail goes if somebody else must be asked who exists, None if
-    the directory knows. ``sender_domain_ok``: True, False (no such domain) or None (cannot be known now).
+    the directory knows. ``sender_check``: the answer to MAIL for a domain.
     ``tls`` None: STARTTLS is not offered.
     ``room``: whether this connection can be borne. ``rates`` are shared by all services; None: our own.
     """
@@ -81,7 +74,7 @@ class SmtpService:
         self, name: Literal["smtp", "submission", "lmtp"], *,
         config: Config, relay: Callable[[], RelayTable], directory: Callable[[], Directory],
         accept: Accept, new_id: Callable[[], str], door: Door, lookup: Lookup = lambda _: None,
-        storage_ok: Callable[[], bool], sender_domain_ok: SenderCheck | None, tls: ssl.SSLContext | None,
+        storage_ok: Callable[[], bool], sender_check: SenderCheck | None, tls: ssl.SSLContext | None,
         emit: Emit, now: Callable[[], float], loop: asyncio.AbstractEventLoop, executor: Executor | None = None,
         room: Callable[[asyncio.BaseTransport], bool] = lambda _: True, rates: Rates | None = None,
         gateway: OpenRelayGuard | None = None,
@@ -94,7 +87,7 @@ class SmtpService:
         self.gateway = gateway or OpenRelayGuard((), enabled=False)
         self.budget = Budget(config.limits.body_memory)
         self.converter = ThreadPoolExecutor(1, "binary-mail")  # one at a time: a conversion takes much memory
-        self.handler = Handler(self, directory, new_id, storage_ok, sender_domain_ok)
+        self.handler = Handler(self, directory, new_id, storage_ok, sender_check)
         self.clock, self.draining, self._relay = loop.time(), False, relay
         self._reviewed = self.clock
         self.new_listener: Callable[[], Wire] = functools.partial(
@@ -203,7 +196,7 @@ class SmtpService:
 
     # ---- connections -----------------------------------------------------------------------------
     def connected(self, listener: Wire, transport: asyncio.Transport) -> None:
-        """Count, judge and greet a new client, or refuse it and hang up."""
+        """Count, judge and greet a new client; or refuse it and hang up, or turn it away and wait for its QUIT."""
         peer = transport.get_extra_info("peername")
         if not peer:
             transport.abort()  # it was gone before we came
@@ -212,12 +205,14 @@ class SmtpService:
         if header is not None and header.source is not None:
             client, peer = header.source.host, header.source
         verdict = self._verdict(client, header)
-        if refusal := self._unwelcome(client, verdict, transport):
+        refusal = self._unwelcome(client, verdict, transport)
+        if refusal is not None:
             self._refused += 1
             self.emit(SessionRefused(self.name, client, refusal.text, verdict.rule))
-            transport.write(refusal.wire)
-            transport.close()
-            return
+            if refusal.close:
+                transport.write(refusal.wire)
+                transport.close()
+                return
         self._number += 1
         session = ClientSession(self.loop, self._number, (client, peer[1]), verdict, self.now())
         listener.session = session
@@ -230,7 +225,10 @@ class SmtpService:
         self.emit(
             SessionOpened(self.name, self._number, client, peer[1], verdict.action, verdict.rule, session.tls)
         )
-        self._greet(listener, session)
+        if refusal is not None:
+            listener.turn_away(refusal)
+        else:
+            self._greet(listener, session)
 
     def _greet(self, listener: Wire, session: ClientSession) -> None:
         settings = self.config.smtp
@@ -284,15 +282,15 @@ class SmtpService:
     def _unwelcome(self, client: str, verdict: Verdict, transport: asyncio.Transport) -> Reply | None:
         if self.draining:
             return reply.SHUTTING_DOWN
-        if verdict.action == "reject":
-            return reply.NOT_WELCOME
         if not self._room(transport):
             return reply.TOO_MANY_CONNECTIONS
         if refusal := self._crowded(client):
             return refusal
         counted = transport.get_extra_info("ssl_object")  # before its handshake
         excess = counted is None and self.rates.connection(client, self.now())
-        return reply.TOO_MANY_FROM_YOU if excess else None
+        if excess:
+            return reply.TOO_MANY_FROM_YOU
+        return None if verdict.may_connect else reply.NOT_WELCOME
 
     def _crowded(self, client: str) -> Reply | None:
         if self._crowd.is_full(self.limits):

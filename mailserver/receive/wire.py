@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 
 from aiosmtpd.smtp import SMTP
 
@@ -46,6 +47,10 @@ _FOREIGN = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELET
 Verb = Callable[[Any, str], Reply | None]
 
 
+def _only_quit(_wire: Wire, _argument: str) -> Reply:
+    return reply.ONLY_QUIT
+
+
 class Wire(SMTP):
     """One connection below the verbs. ``deadline`` is loop time; the service's sweep calls ``expire`` after
     it.
@@ -54,7 +59,7 @@ class Wire(SMTP):
     ``_wait``.
     """
 
-    verbs: ClassVar[dict[str, Verb]] = {}
+    verbs: Mapping[str, Verb] = MappingProxyType({})
     _closed = None  # what StreamReaderProtocol.__del__ looks at; there is no future to look at here
     session: ClientSession
     envelope: Transaction | None = None
@@ -135,6 +140,14 @@ class Wire(SMTP):
                 return
             self._awaits = ANSWER
         self.transport.write(self._service.greeting)
+
+    def turn_away(self, answer: Reply) -> None:
+        """Greet with 554: the client stays until it says QUIT, which is all that it may say (RFC 5321 3.1). BDAT is
+        refused as ever, with its chunk."""
+        assert self.transport is not None
+        kept = {verb: self.verbs[verb] for verb in ("QUIT", "BDAT")}
+        self.verbs = dict.fromkeys(self.verbs, _only_quit) | kept
+        self.transport.write(answer.wire)
 
     def hold_greeting(self, delay: float) -> None:
         """Greet, strictly, in ``delay`` seconds."""

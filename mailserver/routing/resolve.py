@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mailserver.message.address import Address, AddressError, parse, unquote
+from mailserver.message.address import Address, AddressError, fold, parse
 from mailserver.message.envelope import Local, Remote, Route
 from mailserver.routing.directory import ROLE_ADDRESSES, Directory
 
@@ -126,7 +126,7 @@ class _Walk:
             self.steps.append(_leaves_by(target, domain, route))
             self._add(target, target, route, path)
             return
-        local = unquote(local).casefold()
+        local = fold(local)
         key = f"{local}@{domain}"
         if key in path:
             cycle = (*path, key)
@@ -202,7 +202,7 @@ def target_address(text: str, domain: str) -> str:
 
 def _key(target: str) -> str:
     local, _, domain = target.rpartition("@")
-    return f"{unquote(local).casefold()}@{domain}"
+    return f"{fold(local)}@{domain}"
 
 
 def _remote(directory: Directory, domain: str) -> Remote:

@@ -97,21 +97,19 @@ async def test_nine_kilobytes_of_exchangers(resolver: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("domain", "kind", "reply"),
+    ("domain", "reply"),
     [
-        ("a.test", "ok", (0, "")),
-        ("only-a.test", "ok", (0, "")),
-        ("[192.0.2.1]", "ok", (0, "")),
-        ("missing.test", "bad", (550, "5.1.8")),
-        ("nothing.test", "bad", (550, "5.1.8")),
-        ("null.test", "null-mx", (550, "5.7.27")),
-        ("sick.test", "temporary", (451, "4.4.3")),
+        ("a.test", "250 2.1.0"),
+        ("only-a.test", "250 2.1.0"),
+        ("[192.0.2.1]", "250 2.1.0"),
+        ("missing.test", "550 5.1.8"),
+        ("nothing.test", "550 5.1.8"),
+        ("null.test", "550 5.7.27"),  # RFC 7505 4.2
+        ("sick.test", "451 4.1.8"),
     ],
 )
-async def test_sender_domain(resolver: Any, domain: str, kind: str, reply: tuple[int, str]) -> None:
-    verdict = await sender_domain(resolver, domain)
-    assert (verdict.kind, (verdict.code, verdict.status)) == (kind, reply)
-    assert verdict.exists is {0: True, 550: False, 451: None}[verdict.code]
+async def test_sender_domain(resolver: Any, domain: str, reply: str) -> None:
+    assert (await sender_domain(resolver, domain)).text.startswith(f"{reply} ")
 
 
 # ---- what only the real one has: TCP, cache, coalescing, rebuilding ---------------------------------

@@ -21,6 +21,7 @@ from mailserver.message.address import Address, AddressError, parse
         ("postmaster@[127.0.0.1]", "postmaster@[127.0.0.1]"),
         ("postmaster@[IPv6:2001:db8::1]", "postmaster@[IPv6:2001:db8::1]"),
         ("grüße@exämple.test", "grüsse@xn--exmple-cua.test"),
+        ("gru\u0308n@a.test", "gr\u00fcn@a.test"),
     ],
 )
 def test_one_mailbox_has_one_key(text: str, key: str) -> None:
@@ -55,4 +56,5 @@ def test_any_text_is_an_address_or_an_address_error(text: str) -> None:
 
 def test_a_domain_travels_in_ascii_a_local_part_as_it_is() -> None:
     assert str(parse("grüße@exämple.test")) == "grüße@xn--exmple-cua.test"
+    assert str(parse("gru\u0308n@a.test")) == "gru\u0308n@a.test"
     assert parse("alice@exämple.test") == Address("alice", "xn--exmple-cua.test")

@@ -74,6 +74,7 @@ def read(pieces: list[bytes], state: State = T) -> list[Command | BadLine]:
         (b"UTF8 USER", A, protocol.ARITY),
         (b"UTF8", T, protocol.WRONG_STATE[T]),
         (b"USER j\xc3\xb6rg", A, Command("USER", [b"j\xc3\xb6rg"])),  # RFC 6856 2.2
+        (b"NOOP", A, protocol.WRONG_STATE[A]),
         (b"NOOP", State.UPDATE, protocol.WRONG_STATE[State.UPDATE]),
         (b"", T, protocol.UNKNOWN),
         (b"GET / HTTP/1.1", A, protocol.FOREIGN),

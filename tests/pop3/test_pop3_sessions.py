@@ -300,7 +300,7 @@ async def test_a_bug_ends_one_session_and_deletes_nothing(post: Post) -> None:
     assert await client.rest() == b"+OK\r\n-ERR [SYS/TEMP] internal error\r\n"
     (problem,) = post.seen(Problem)
     assert "ZeroDivisionError" in problem.trace
-    assert await (await post.connect()).ask(b"NOOP") == b"+OK"
+    assert await (await post.connect()).ask(b"USER x") == b"+OK"
 
 
 async def test_a_failed_login_names_no_password(post: Post) -> None:

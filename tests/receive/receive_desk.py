@@ -14,6 +14,7 @@ from typing import Any
 
 from register import Register, passwords_only
 
+from mailserver import reply
 from mailserver.accounts.door import Door
 from mailserver.config.schema import Config
 from mailserver.events import Event
@@ -23,6 +24,7 @@ from mailserver.message.ids import IdSource
 from mailserver.policy.guard import Guard
 from mailserver.policy.relay import RelayTable
 from mailserver.receive.server import SmtpService
+from mailserver.reply import Reply
 from mailserver.routing.directory import Directory, DomainEntry
 
 DIRECTORY = Directory(
@@ -98,7 +100,7 @@ class Desk:
         self.queue = MemoryQueue()
         self.events: list[Event] = []
         self.storage = True
-        self.sender_domain: bool | None = True
+        self.sender_domain = reply.SENDER_OK
         self.data_dir = data_dir
         self.config = Config.model_validate(
             {"hostname": "mx.example.test", "data_dir": data_dir, "limits": limits or {}, **settings}
@@ -114,7 +116,7 @@ class Desk:
             new_id=lambda: ids.next(time.time()),
             door=Door(Register(self.login), passwords_only, Guard(self.config.guard), now=time.time),
             storage_ok=lambda: self.storage,
-            sender_domain_ok=self.sender_domain_ok,
+            sender_check=self.sender_check,
             tls=tls,
             emit=self.events.append,
             now=time.time,
@@ -125,7 +127,7 @@ class Desk:
     async def login(self, name: str, password: bytes) -> str | None:
         return "alice@example.test" if (name, password) == ("alice@example.test", b"wonder") else None
 
-    async def sender_domain_ok(self, domain: str) -> bool | None:
+    async def sender_check(self, domain: str) -> Reply:
         return self.sender_domain
 
     async def open(self, *, tls: bool = False) -> Desk:

@@ -18,9 +18,11 @@ import pytest
 import trustme
 from receive_desk import Desk, Tape, feed
 
+from mailserver import reply
 from mailserver.events import CommandRefused
 from mailserver.receive.handler import Handler
 from mailserver.receive.spill import MEMORY_MAX
+from mailserver.reply import Reply
 
 HELLO = b"EHLO c.test\r\n"
 ENVELOPE = b"MAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\n"
@@ -211,12 +213,15 @@ async def test_connections_are_limited_in_all_and_per_address(tmp_path: Path) ->
     assert desk.service.status()["connections"] == 3
 
 
-async def test_a_rejected_address_is_told_so_and_hung_up_on(tmp_path: Path) -> None:
-    desk = await Desk(tmp_path, relay="reject").open()
+async def test_a_rejected_address_is_told_so_and_may_say_quit(tmp_path: Path) -> None:
+    desk = await Desk(tmp_path, relay="reject", limits={"connections_per_address": 1}).open()
     reader, writer = await desk.connect()
-    assert (await reader.read()).startswith(b"554 5.7.1")
+    assert (await reader.readline()).startswith(b"554 5.7.1")
+    assert (await desk.talk(b"")).startswith(b"421 4.7.0")  # it takes a place like everybody else
+    writer.write(HELLO + b"MAIL FROM:<>\r\nSTARTTLS\r\nBDAT 6\r\nQUIT\r\nQUIT\r\n")
+    assert codes(await reader.read()) == ["503 5.5.1"] * 4 + ["221 2.0.0"]  # RFC 5321 3.1
     writer.close()
-    assert desk.kinds() == ["SessionRefused"]
+    assert desk.kinds()[:3] == ["SessionRefused", "SessionOpened", "SessionRefused"]
     await desk.close()
 
 
@@ -236,8 +241,15 @@ async def test_limits_of_messages_recipients_errors_and_storage(tmp_path: Path) 
     assert codes(answer)[2] == "452 4.3.1"
 
 
-@pytest.mark.parametrize(("known", "code"), [(True, "250 2.1.0"), (False, "550 5.1.8"), (None, "451 4.1.8")])
-async def test_the_senders_domain_is_asked_for(known: bool | None, code: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("known", "code"),
+    [
+        (reply.SENDER_OK, "250 2.1.0"),
+        (reply.SENDER_DOMAIN_UNKNOWN, "550 5.1.8"),
+        (reply.SENDER_DOMAIN_UNKNOWN_YET, "451 4.1.8"),
+    ],
+)
+async def test_the_senders_domain_is_asked_for(known: Reply, code: str, tmp_path: Path) -> None:
     desk = await Desk(tmp_path, smtp={"check_sender_domain": True}).open()
     desk.sender_domain = known
     answer = await desk.talk(HELLO + b"MAIL FROM:<a@b.test>\r\nNOOP\r\nQUIT\r\n")

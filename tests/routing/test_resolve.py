@@ -52,6 +52,13 @@ def test_quoted_local_part_is_the_same_mailbox():
     assert resolve(spaced, parse('"John Smith"@a.test')).leaves[0].route == Local("john smith@a.test")
 
 
+def test_letters_are_the_same_however_they_are_composed_and_elsewhere_they_stay_as_they_are():
+    book = directory({"team": ["gru\u0308n", "gru\u0308n@remote.test"]}, mailboxes=["gr\u00fcn"])
+    for address in ("gru\u0308n@a.test", "team@a.test"):
+        assert resolve(book, parse(address)).leaves[0].route == Local("gr\u00fcn@a.test")
+    assert addresses(resolve(book, parse("team@a.test")))[1] == "gru\u0308n@remote.test"
+
+
 def test_nobody_is_unknown_and_only_there():
     found = resolve(directory(), parse("carol@a.test"))
     assert found == Unknown("nobody has the address carol@a.test", ("carol@a.test does not exist",))
