@@ -171,11 +171,11 @@ class Limits(Section):
         default=1_000, ge=1, description="Open connections per service from one client address."
     )
     recipients: int = Field(
-        default=1_000, ge=100, le=999_999, description="Recipients of one message, at least 100 (RFC 5321)."
+        default=1_000, ge=100, description="Recipients of one message (RFC 5321 4.5.3.1.8: at least 100)."
     )
     errors: int = Field(default=20, ge=1, description="Refused commands before a session is ended with 421.")
     messages_per_session: int = Field(
-        default=10_000, ge=1, le=999_999, description="Messages one connection may send before 421."
+        default=10_000, ge=1, description="Messages one connection may send before 421."
     )
     body_memory: Size = Field(
         default=32 << 20, description="Memory for all messages being received; beyond it they stream to disk."
