@@ -43,6 +43,9 @@ Found = Resolution | Unavailable
 SenderCheck = Callable[[str], Awaitable[Reply]]
 
 _RESOLVED_MAX = 10_000
+_SAYABLE = (
+    999_999  # a value of LIMITS has six digits at most (RFC 9422 4); a higher limit is kept, not announced
+)
 
 
 class Handler:
@@ -88,7 +91,7 @@ class Handler:
             "BINARYMIME",
             "DSN",
             "HELP",  # a command that nobody must have is announced, RFC 5321 4.1.1.1
-            f"LIMITS MAILMAX={limits.messages_per_session} RCPTMAX={limits.recipients}",
+            f"LIMITS MAILMAX={min(limits.messages_per_session, _SAYABLE)} RCPTMAX={min(limits.recipients, _SAYABLE)}",
             *(["STARTTLS"] if tls else []),
             *([f"AUTH {' '.join(login)}"] if login else []),
         ]

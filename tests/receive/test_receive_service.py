@@ -213,6 +213,13 @@ async def test_connections_are_limited_in_all_and_per_address(tmp_path: Path) ->
     assert desk.service.status()["connections"] == 3
 
 
+async def test_no_limit_is_announced_that_has_more_than_six_digits(tmp_path: Path) -> None:
+    """RFC 9422 4: a client may take a longer one for nonsense. The limit itself may be higher."""
+    desk = await Desk(tmp_path, limits={"messages_per_session": 1_000_000, "recipients": 5_000_000}).open()
+    assert b"LIMITS MAILMAX=999999 RCPTMAX=999999\r\n" in await desk.talk(b"EHLO client.test\r\nQUIT\r\n")
+    await desk.close()
+
+
 async def test_a_rejected_address_is_told_so_and_may_say_quit(tmp_path: Path) -> None:
     desk = await Desk(tmp_path, relay="reject", limits={"connections_per_address": 1}).open()
     reader, writer = await desk.connect()
