@@ -137,7 +137,7 @@ class Handler:
         if mail.sender is not None:
             if session.account is not None:
                 return self._sender_owned(server, session.account, mail.sender)
-            if self._checks_sender is not None:
+            if self._checks_sender is not None and mail.sender.domain not in self._directory().domains:
                 return self._checks_sender(mail.sender.domain)
         return reply.SENDER_OK
 
