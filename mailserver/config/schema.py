@@ -32,7 +32,7 @@ class Smtp(Section):
     )
     check_sender_domain: bool = Field(
         default=False,
-        description="Refuse senders whose domain, none of ours, has no MX nor address (550 5.1.8), or a null MX (5.7.27).",
+        description="Refuse senders whose domain (none of ours) has no MX or address: 5.1.8, or a null MX: 5.7.27.",
     )
     refuse_our_name: bool = Field(
         default=True,
