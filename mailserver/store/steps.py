@@ -8,20 +8,24 @@ loop's thread to get it back. The compiled file is made when the package is inst
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+VERSION = 2  # of steps.c
 COMPILED = Path(__file__).with_name("_steps.so")
 NAMES_ROOM = 32_768, 1 << 19, 1 << 23, 1 << 27  # octets of the names of one folder: what is tried
 _TOO_MANY = -2
 
 
 class Steps:
-    """The functions of steps.c. Raises OSError when the file cannot be loaded."""
+    """The functions of steps.c. Raises OSError when the file cannot be loaded or was made of another steps.c."""
 
     def __init__(self, path: Path = COMPILED) -> None:
         library = ctypes.CDLL(str(path))
+        if ctypes.c_int.in_dll(library, "steps_version").value != VERSION:
+            raise OSError(errno.ENOEXEC, "of another version", str(path))
         self._write, self._link, self._close = library.write_files, library.link_files, library.close_files
         self._unlink, self._list = library.unlink_files, library.list_files
         self._read = library.read_cached
@@ -80,7 +84,7 @@ class Steps:
 def _loaded() -> Steps | None:
     try:
         return Steps()
-    except (OSError, AttributeError):  # none, or one of another version
+    except (OSError, ValueError, AttributeError):  # none, or one of another version
         return None
 
 

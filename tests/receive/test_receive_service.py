@@ -259,7 +259,9 @@ async def test_limits_of_messages_recipients_errors_and_storage(tmp_path: Path) 
 async def test_the_senders_domain_is_asked_for(known: Reply, code: str, tmp_path: Path) -> None:
     desk = await Desk(tmp_path, smtp={"check_sender_domain": True}).open()
     desk.sender_domain = known
-    answer = await desk.talk(HELLO + b"MAIL FROM:<a@b.test>\r\nRSET\r\nMAIL FROM:<a@example.test>\r\nQUIT\r\n")
+    answer = await desk.talk(
+        HELLO + b"MAIL FROM:<a@b.test>\r\nRSET\r\nMAIL FROM:<a@example.test>\r\nQUIT\r\n"
+    )
     # Our own domains exist because we say so; that of a network inside may be in no DNS.
     assert codes(answer)[2:5] == [code, "250 2.0.0", "250 2.1.0"]
     await desk.close()
