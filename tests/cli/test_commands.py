@@ -103,8 +103,8 @@ class Running:
             good.close()
             bad.close()
             await control.close()
-            greeters = asyncio.all_tasks() - {asyncio.current_task()}
-            await asyncio.gather(*greeters, return_exceptions=True)  # a client may have reset its connection
+            while greeters := asyncio.all_tasks() - {asyncio.current_task()}:  # one may be about to begin another
+                await asyncio.gather(*greeters, return_exceptions=True)  # a client may have reset its connection
         database.close()
 
     async def _status(self, _: dict[str, Any]) -> Any:
