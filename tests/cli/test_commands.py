@@ -100,11 +100,11 @@ class Running:
             self.ports = [s.sockets[0].getsockname()[1] for s in (good, bad)]
             self._ready.set()
             await self._end.wait()
-            good.close()
-            bad.close()
             await control.close()
             while greeters := asyncio.all_tasks() - {asyncio.current_task()}:  # one may be about to begin another
                 await asyncio.gather(*greeters, return_exceptions=True)  # a client may have reset its connection
+            good.close()  # only now: asyncio drops a connection that was accepted before and is not made yet
+            bad.close()
         database.close()
 
     async def _status(self, _: dict[str, Any]) -> Any:
