@@ -101,8 +101,9 @@ class Running:
             self._ready.set()
             await self._end.wait()
             await control.close()
-            while greeters := asyncio.all_tasks() - {asyncio.current_task()}:  # one may be about to begin another
-                await asyncio.gather(*greeters, return_exceptions=True)  # a client may have reset its connection
+            here = asyncio.current_task()
+            while greeters := asyncio.all_tasks() - {here}:  # one may be about to begin another
+                await asyncio.gather(*greeters, return_exceptions=True)  # a client may reset its connection
             good.close()  # only now: asyncio drops a connection that was accepted before and is not made yet
             bad.close()
         database.close()
