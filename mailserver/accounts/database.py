@@ -271,6 +271,7 @@ class Database:
 def _prepare(db: sqlite3.Connection, path: str) -> None:
     """Look first (a damaged file stays as it is), then switch to WAL and bring the schema up to date."""
     db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    db.execute("PRAGMA temp_store = MEMORY")  # else sorting many accounts needs files where we may not write
     # In this order: another process may be making the tables and our mark, in one transaction.
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     application, version = _pragma(db, "application_id"), _pragma(db, "user_version")

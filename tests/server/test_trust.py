@@ -6,6 +6,7 @@ import base64
 import json
 import smtplib
 import socket
+import sqlite3
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -220,6 +221,19 @@ def test_who_guesses_is_slowed_down_until_an_administrator_forgets_it(
 def test_confinement_and_open_secrets_are_told(server: Any) -> None:
     said = [event for event in server.events() if event.get("component") in ("confine", "secrets")]
     assert any("onfined" in event["text"] for event in said)
+
+
+def test_a_confined_server_starts_with_a_great_many_accounts(server_factory: Callable[..., Any]) -> None:
+    """SQLite sorts what is larger than its cache in files of its own, in folders where the server may not write."""
+    server = with_carol(server_factory)
+    assert server.stop() == 0
+    with sqlite3.connect(server.folder / "data" / "accounts.sqlite") as db:
+        rows = ((f"alias{number}@example.test", '["carol@example.test"]', 1.0) for number in range(100_000))
+        db.executemany("INSERT INTO aliases VALUES (?, ?, ?)", rows)
+    db.close()
+    server.start()
+    with server.smtp() as smtp:
+        smtp.sendmail("a@remote.test", ["alias99999@example.test"], "Subject: many\r\n\r\nText\r\n")
 
 
 def test_a_user_database_that_others_may_read_is_a_mistake(server_factory: Callable[..., Any]) -> None:
