@@ -8,7 +8,8 @@ from mailserver.events import DiskLow, DiskRecovered, Emit, Problem
 
 MARGIN = 1.1  # of the reserve must be free before mail is taken again, so that the answer does not flap
 FEW_FILES = 1_024  # file numbers (inodes) left at which a file system counts as full
-# What no disk takes within the second until housekeeping looks again: octets beyond the reserve, and files.
+# More than we can write within the second until housekeeping looks again: octets beyond the reserve, and files. Who
+# else writes may be faster; then the disk itself says that it is full, and that is a 452, too.
 PLENTY, PLENTY_FILES = 4 << 30, 250_000
 
 

@@ -43,9 +43,8 @@ Found = Resolution | Unavailable
 SenderCheck = Callable[[str], Awaitable[Reply]]
 
 _RESOLVED_MAX = 10_000
-_SAYABLE = (
-    999_999  # a value of LIMITS has six digits at most (RFC 9422 4); a higher limit is kept, not announced
-)
+# A value of LIMITS has six digits at most (RFC 9422 4): a higher limit is kept, not announced.
+_SAYABLE = 999_999
 
 
 class Handler:
