@@ -23,7 +23,7 @@ import uvloop
 
 from mailserver.store import nursery
 from mailserver.store.journal import has_one_log
-from mailserver.store.steps import STEPS
+from mailserver.store.steps import STEPS, How, Whole
 
 libc = ctypes.CDLL(None)
 libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
@@ -69,39 +69,33 @@ class Disk:
             self.loop.call_soon_threadsafe(report, batch)
 
     def commit(self, batch: list[Message]) -> None:
-        fds = self.write(
-            next(self.folders), [(b"Received: from client\n", message.body) for message in batch]
-        )
-        links = []
-        for fd, message in zip(fds, batch, strict=True):
+        folder, files = next(self.folders), []
+        for message in batch:
             self.count += 1
-            links += [(fd, f"{self.mail}/{box}/new/{self.count}.{os.getpid()}") for box in message.boxes]
-        self.link(links)
+            names = [f"{self.mail}/{box}/new/{self.count}.{os.getpid()}" for box in message.boxes]
+            files.append(Whole((b"Received: from client\n", message.body), names))
+        if STEPS is not None:
+            STEPS.commit(folder, files, How.LAST if self.one_log else How.WHOLE)
+        else:
+            self.one_by_one(folder, files)
+
+    def one_by_one(self, folder: str, files: list[Whole]) -> None:
+        fds = []
+        for file in files:
+            fds.append(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            os.writev(fds[-1], file.parts)
+        for flags in (START_WRITING, WAIT_WRITTEN):
+            for fd in fds:
+                libc.sync_file_range(fd, 0, 0, flags)
+        for fd, file in zip(fds, files, strict=True):
+            for name in file.names:
+                os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=fd, follow_symlinks=True)
         if self.one_log:
             os.fsync(fds[-1])
         else:
             libc.syncfs(fds[0])
         for fd in fds:
             os.close(fd)
-
-    def write(self, folder: str, contents: list[tuple[bytes, bytes]]) -> list[int]:
-        if STEPS is not None:
-            return STEPS.write(folder, contents)
-        fds = []
-        for parts in contents:
-            fds.append(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            os.writev(fds[-1], parts)
-        for flags in (START_WRITING, WAIT_WRITTEN):
-            for fd in fds:
-                libc.sync_file_range(fd, 0, 0, flags)
-        return fds
-
-    def link(self, links: list[tuple[int, str]]) -> None:
-        if STEPS is not None:
-            STEPS.link(links)
-            return
-        for fd, name in links:
-            os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=fd, follow_symlinks=True)
 
 
 def report(batch: list[Message]) -> None:

@@ -12,7 +12,7 @@ from mailserver.store.crash import crash_point
 from mailserver.store.job import NewFile, RemovalFailed
 from mailserver.store.naming import make_names
 from mailserver.store.removal import unlink_each
-from mailserver.store.steps import Steps
+from mailserver.store.steps import How, Progress, Steps
 from mailserver.store.sync import Sync
 from mailserver.store.task import Task
 from mailserver.store.write import OpenFile, create, fill, start_writing, wait_written
@@ -29,24 +29,35 @@ class Disk:
     def commit(self, batch: list[Task]) -> int:
         """Each task's ``error`` says how it went. Returns how many were taken: fewer than all when
         descriptors ran out, and the rest is to be tried again."""
-        done = self._write(batch)
-        tasks = [task for task in batch[:done] if task.files]
-        if tasks:
-            crash_point("before-data-sync")
-            _push(tasks)
-            crash_point("after-data-sync")
-            make_names([task for task in tasks if task.error is None], self._steps)
-            crash_point("before-name-sync")
-            self._sync.all(tasks)
-            crash_point("after-name-sync")
-            self._finish(tasks)
+        nursery = next(self._nursery)
+        specs = [spec for task in batch for spec in task.job.files]
+        how = self._sync.how(nursery, len(specs), sum(len(spec.names) for spec in specs))
+        progress = self._at_once(specs, nursery, how)
+        done = len(batch)
+        if not progress.durable:
+            done = self._write(batch, nursery, progress.fds)
+            self._complete([task for task in batch[:done] if task.files], how, progress)
         _remove(batch[:done], self._steps)
         return done
 
-    # ---- write ---------------------------------------------------------------------------------------------
-    def _write(self, batch: list[Task]) -> int:
-        nursery = next(self._nursery)
-        ready = self._written_at_once(batch, nursery)
+    def _at_once(self, specs: list[NewFile], nursery: str | None, how: How) -> Progress:
+        """A batch of nothing but new files of plain content, as nearly all are, is one call. What that leaves, and
+        any other batch, is done step by step."""
+        if self._steps is None or nursery is None or not specs or not all(map(_is_plain, specs)):
+            return Progress()
+        progress = self._steps.commit(nursery, specs, how)  # type: ignore[arg-type]  # _is_plain: parts are bytes
+        if how is How.WHOLE and progress.error >= 0:
+            self._sync.took(progress.seconds, len(specs))
+        return progress
+
+    # ---- step by step ----------------------------------------------------------------------------------------
+    def _write(self, batch: list[Task], nursery: str | None, fds: Sequence[int]) -> int:
+        """``fds``: of the first files, which are written; then the batch has none but plain ones."""
+        specs = (spec for task in batch for spec in task.job.files)
+        ready = {
+            id(spec): OpenFile(spec, fd, nursery or "", None, pushed=True)
+            for spec, fd in zip(specs, fds, strict=False)
+        }
         try:
             if done := _write_each(batch, nursery, ready):
                 return done
@@ -55,20 +66,22 @@ class Disk:
                 os.close(file.fd)
         return _write_each(batch, nursery, {})  # those were the descriptors that the first task lacked
 
-    def _written_at_once(self, batch: list[Task], nursery: str | None) -> dict[int, OpenFile]:
-        """New files of plain content, by the id of their NewFile; what is missing here is written one by one."""
-        if self._steps is None or nursery is None:
-            return {}
-        plain = [spec for task in batch for spec in task.job.files if _is_plain(spec)]
-        if not plain:
-            return {}
-        fds = self._steps.write(nursery, [spec.parts for spec in plain])  # type: ignore[misc]  # _is_plain: bytes
-        return {
-            id(spec): OpenFile(spec, fd, nursery, None, pushed=True)
-            for spec, fd in zip(plain, fds, strict=False)
-        }
+    def _complete(self, tasks: list[Task], how: How, progress: Progress) -> None:
+        """What is written becomes durable; a part of that may be done."""
+        if not tasks:
+            return
+        crash_point("before-data-sync")
+        _push(tasks)
+        crash_point("after-data-sync")
+        make_names([task for task in tasks if task.error is None], self._steps, progress.named)
+        crash_point("before-name-sync")
+        if progress.error > 0:
+            self._sync.after_failure(tasks, progress, how)
+        else:
+            self._sync.all(tasks, how)
+        crash_point("after-name-sync")
+        self._finish(tasks)
 
-    # ---- finish --------------------------------------------------------------------------------------------
     def _finish(self, tasks: list[Task]) -> None:
         """It cannot fail any more: close, and drop the names below tmp/ (start-up cleans up one that stays)."""
         fds = []

@@ -17,9 +17,10 @@ from mailserver.store.task import Task
 from mailserver.store.write import OpenFile, copy, create
 
 
-def make_names(tasks: Sequence[Task], steps: Steps | None) -> None:
-    """Give every file of ``tasks`` its names, in order; a task that cannot have them fails."""
-    left = _linked_at_once(tasks, steps) if steps else 0
+def make_names(tasks: Sequence[Task], steps: Steps | None, made: int = 0) -> None:
+    """Give every file of ``tasks`` its names, in order; a task that cannot have them fails. The first ``made`` names
+    are there already, and the next one cannot be had, if there is any."""
+    left = made or (_linked_at_once(tasks, steps) if steps else 0)
     for task in tasks:
         try:
             for file in tuple(task.files):
@@ -34,7 +35,7 @@ def _linked_at_once(tasks: Sequence[Task], steps: Steps) -> int:
     files = [file for task in tasks for file in task.files]
     if any(file.tmp is not None for file in files):
         return 0
-    return steps.link([(file.fd, name) for file in files for name in file.spec.names])
+    return steps.link([(file.fd, file.spec.names) for file in files])
 
 
 def _name(task: Task, file: OpenFile, linked: int) -> int:

@@ -11,12 +11,57 @@ import ctypes
 import errno
 import os
 from collections.abc import Sequence
+from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
-VERSION = 2  # of steps.c
+from mailserver.store import crash
+
+VERSION = 3  # of steps.c
 COMPILED = Path(__file__).with_name("_steps.so")
 NAMES_ROOM = 32_768, 1 << 19, 1 << 23, 1 << 27  # octets of the names of one folder: what is tried
 _TOO_MANY = -2
+
+
+class How(IntEnum):
+    """The last step of a batch: none here, fsync of the last file, or syncfs (steps.c has the same numbers)."""
+
+    NOTHING, LAST, WHOLE = range(3)
+
+
+class Whole(NamedTuple):
+    """A file to be written: its content and its names."""
+
+    parts: Sequence[bytes]
+    names: Sequence[str]
+
+
+class Progress(NamedTuple):
+    """How far a batch came. ``fds``: of the first files, which are written; empty when all is ``durable``. ``named``:
+    how many names were made, the first ones. ``error``: errno of the last sync, -1: not tried; ``seconds``: its time.
+    """
+
+    durable: bool = False
+    fds: Sequence[int] = ()
+    named: int = 0
+    error: int = -1
+    seconds: float = 0.0
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = (
+        ("folder", ctypes.c_char_p), ("files", ctypes.c_int),
+        ("part_counts", ctypes.POINTER(ctypes.c_int)), ("parts", ctypes.POINTER(ctypes.c_char_p)),
+        ("sizes", ctypes.POINTER(ctypes.c_size_t)),
+        ("name_counts", ctypes.POINTER(ctypes.c_int)), ("names", ctypes.POINTER(ctypes.c_char_p)),
+        ("fds", ctypes.POINTER(ctypes.c_int)),
+    )  # fmt: skip
+
+
+class _Progress(ctypes.Structure):
+    _fields_ = (
+        ("written", ctypes.c_int), ("named", ctypes.c_int), ("error", ctypes.c_int), ("time", ctypes.c_int64),
+    )  # fmt: skip
 
 
 class Steps:
@@ -26,31 +71,41 @@ class Steps:
         library = ctypes.CDLL(str(path))
         if ctypes.c_int.in_dll(library, "steps_version").value != VERSION:
             raise OSError(errno.ENOEXEC, "of another version", str(path))
-        self._write, self._link, self._close = library.write_files, library.link_files, library.close_files
+        self._commit, self._link, self._close = library.commit_files, library.link_files, library.close_files
         self._unlink, self._list = library.unlink_files, library.list_files
         self._read = library.read_cached
         for function in (self._list, self._read):
             function.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long
             function.restype = ctypes.c_long
+        if crash.ARMED is not None:
+            library.arm_crash(*crash.ARMED)
 
-    def write(self, folder: str, contents: Sequence[Sequence[bytes]]) -> list[int]:
-        """Descriptors of new files without names in ``folder``, their content on the device: as many of the first
-        of ``contents`` as went well."""
-        count = len(contents)
-        parts = [part for content in contents for part in content]
-        fds = (ctypes.c_int * count)()
-        done = self._write(
-            os.fsencode(folder), count, (ctypes.c_int * count)(*map(len, contents)),
-            (ctypes.c_char_p * len(parts))(*parts), (ctypes.c_size_t * len(parts))(*map(len, parts)), fds,
+    def commit(self, folder: str, files: Sequence[Whole], how: How) -> Progress:
+        """Write ``files``, which begin without a name in ``folder``, make their names, and sync."""
+        count = len(files)
+        parts = [part for file in files for part in file.parts]
+        names = [os.fsencode(name) for file in files for name in file.names]
+        fds, progress = (ctypes.c_int * count)(), _Progress()
+        batch = _Batch(
+            os.fsencode(folder), count,
+            (ctypes.c_int * count)(*[len(file.parts) for file in files]),
+            (ctypes.c_char_p * len(parts))(*parts), (ctypes.c_size_t * len(parts))(*map(len, parts)),
+            (ctypes.c_int * count)(*[len(file.names) for file in files]),
+            (ctypes.c_char_p * len(names))(*names), fds,
         )  # fmt: skip
-        return fds[:done]
+        durable = self._commit(ctypes.byref(batch), how, ctypes.byref(progress))
+        open_fds = () if durable else fds[: progress.written]
+        return Progress(bool(durable), open_fds, progress.named, progress.error, progress.time / 1e9)
 
-    def link(self, links: Sequence[tuple[int, str]]) -> int:
-        """Give the file behind each descriptor that name. Returns how many of the first ones went well."""
-        count = len(links)
-        fds = (ctypes.c_int * count)(*[fd for fd, _ in links])
-        names = (ctypes.c_char_p * count)(*[os.fsencode(name) for _, name in links])
-        done: int = self._link(fds, names, count)
+    def link(self, files: Sequence[tuple[int, Sequence[str]]]) -> int:
+        """Give the file behind each descriptor its names. Returns how many names were made, the first ones."""
+        count = len(files)
+        names = [os.fsencode(name) for _, names in files for name in names]
+        done: int = self._link(
+            (ctypes.c_int * count)(*[fd for fd, _ in files]),
+            (ctypes.c_int * count)(*[len(names) for _, names in files]),
+            (ctypes.c_char_p * len(names))(*names), count,
+        )  # fmt: skip
         return done
 
     def close(self, fds: Sequence[int]) -> None:

@@ -1,7 +1,8 @@
 """The call that a promise rests on: content and names of a whole batch, durable at once.
 
-Where the file system has one log (journal.py) an fsync of the file that was named last is enough. Elsewhere a small
-batch is synced file by file, a large one with one syncfs.
+Where the file system has one log (journal.py) an fsync of the file that was named last is enough. Elsewhere it is one
+syncfs, but a small batch that comes alone, and one that meets somebody else's data again and again, is synced file by
+file.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from mailserver.store.journal import has_one_log
+from mailserver.store.steps import How, Progress
 from mailserver.store.task import Task
 from mailserver.store.write import OpenFile
 
-ONE_BY_ONE = 2  # files; measured: from three on, one syncfs beats an fdatasync for each
+# A batch with so few files and names that comes more than BURST seconds after the one before is synced file by file:
+# a syncfs would write what others left in the cache meanwhile. Within a flow of mail it is always the faster one.
+SMALL, BURST = 4, 0.1
 # Seconds, and for each file: syncfs calls that take longer write somebody else's data. After SLOW_ROW of them in a
 # row fdatasync is faster, and the next SLOW_BATCHES go file by file.
 SLOW_SYNC, SLOW_FILE, SLOW_ROW, SLOW_BATCHES = 0.01, 0.001, 4, 32
@@ -37,17 +41,35 @@ class Sync:
             self._usual = dict.fromkeys(folders, os.stat(folders[0]).st_dev) if folders else {}
         for device in set(self._usual.values()):
             self._is_ordered(device)  # now, while there are descriptors to look with
+        self._before = now() - BURST  # when the last batch was looked at
         self._slow = 0  # syncfs calls in a row
         self._avoid_syncfs = 0  # batches
 
-    def all(self, tasks: Sequence[Task]) -> None:
+    def how(self, folder: str | None, files: int, names: int) -> How:
+        """The last step of a batch that begins in ``folder``; asked once for each."""
+        device = self._usual.get(folder or "")
+        if device is not None and self._is_ordered(device):
+            return How.LAST
+        now = self._now()
+        alone, self._before = now - self._before > BURST, now
+        if self._avoid_syncfs:
+            self._avoid_syncfs -= 1
+            return How.NOTHING
+        return How.NOTHING if alone and files + names <= SMALL else How.WHOLE
+
+    def took(self, seconds: float, files: int) -> None:
+        """A syncfs."""
+        slow = seconds > SLOW_SYNC + SLOW_FILE * files
+        self._slow = self._slow + 1 if slow else 0
+        if self._slow >= SLOW_ROW:
+            self._slow, self._avoid_syncfs = 0, SLOW_BATCHES
+
+    def all(self, tasks: Sequence[Task], how: How) -> None:
         """Sync content and names of ``tasks``, whose content is on the device already and whose names were made in
-        this order; a task that cannot be synced fails."""
+        this order; a task that cannot be synced fails. ``how``: no syncfs if that says NOTHING."""
         devices: dict[int, list[tuple[Task, OpenFile]]] = {}
-        for task in tasks:
-            if task.error is None:
-                for file in task.named:
-                    devices.setdefault(self._device(file), []).append((task, file))
+        for task, file in _named(tasks):
+            devices.setdefault(self._device(file), []).append((task, file))
         for device, files in devices.items():
             # Whom another device has failed is undone, and its descriptors are closed.
             named = [(task, file) for task, file in files if task.error is None]
@@ -55,9 +77,15 @@ class Sync:
                 continue
             if self._is_ordered(device):
                 _sync_last(named)
-            elif not self._sync_whole([file for _, file in named]):
-                # Also after that has failed: each descriptor is told of its own file's errors, so this finds the job.
+            elif how is How.NOTHING or not self._sync_whole([file for _, file in named]):
                 _file_by_file(named)
+
+    def after_failure(self, tasks: Sequence[Task], progress: Progress, how: How) -> None:
+        """The last step of the batch of ``tasks`` has failed."""
+        if how is How.WHOLE:
+            _file_by_file(_named(tasks))
+        else:
+            _fail_all(_named(tasks), OSError(progress.error, os.strerror(progress.error)))
 
     def _device(self, file: OpenFile) -> int:
         return self._usual.get(file.folder) or os.fstat(file.fd).st_dev
@@ -68,17 +96,15 @@ class Sync:
         return self._ordered[device]
 
     def _sync_whole(self, files: Sequence[OpenFile]) -> bool:
-        """False: not done, or it failed."""
-        if len(files) <= ONE_BY_ONE or self._avoid_syncfs:
-            self._avoid_syncfs -= self._avoid_syncfs > 0
-            return False
+        """False: it failed; then each descriptor is told of its own file's errors."""
         start = self._now()
         ok: bool = _libc.syncfs(files[0].fd) == 0
-        slow = self._now() - start > SLOW_SYNC + SLOW_FILE * len(files)
-        self._slow = self._slow + 1 if slow else 0
-        if self._slow >= SLOW_ROW:
-            self._slow, self._avoid_syncfs = 0, SLOW_BATCHES
+        self.took(self._now() - start, len(files))
         return ok
+
+
+def _named(tasks: Iterable[Task]) -> list[tuple[Task, OpenFile]]:
+    return [(task, file) for task in tasks if task.error is None for file in task.named]
 
 
 def _sync_last(named: Sequence[tuple[Task, OpenFile]]) -> None:
@@ -86,9 +112,13 @@ def _sync_last(named: Sequence[tuple[Task, OpenFile]]) -> None:
     try:
         os.fsync(named[-1][1].fd)
     except OSError as error:
-        for task, _ in named:
-            if task.error is None:
-                task.fail(error)
+        _fail_all(named, error)
+
+
+def _fail_all(named: Sequence[tuple[Task, OpenFile]], error: OSError) -> None:
+    for task, _ in named:
+        if task.error is None:
+            task.fail(error)
 
 
 def _file_by_file(named: Sequence[tuple[Task, OpenFile]]) -> None:

@@ -8,7 +8,7 @@ import os
 import resource
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ import pytest
 from mailserver.store import nursery
 from mailserver.store import sync as module
 from mailserver.store.durable import Durable, FileSlice, Job, NewFile, RemovalFailed
-from mailserver.store.steps import STEPS
+from mailserver.store.steps import STEPS, How, Progress, Steps, Whole
 from mailserver.store.sync import Sync
 
 
@@ -229,11 +229,21 @@ async def test_a_full_disk_and_its_recovery(durable: Durable, tiny: Path) -> Non
     await durable.commit(Job((file(tiny, "fits", b"x" * 20_000),)))
 
 
+class SickDisk(Steps):
+    """EIO from the disk itself cannot be had here, so the last step is left out and is said to have failed."""
+
+    def commit(self, folder: str, files: Sequence[Whole], how: How) -> Progress:
+        assert how is not How.NOTHING
+        return super().commit(folder, files, How.NOTHING)._replace(error=errno.EIO)
+
+
 async def test_a_failing_sync_undoes_just_its_job(
     durable: Durable, box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EIO from the disk itself cannot be had here, so the system call is replaced."""
+    """The system calls are replaced, too, where they are made by Python."""
     monkeypatch.setattr(durable._disk._sync, "_is_ordered", lambda _device: False)
+    if durable._disk._steps is not None:
+        monkeypatch.setattr(durable._disk, "_steps", SickDisk())
     (box / "sick").mkdir()
 
     def fsync(fd: int) -> None:
@@ -252,10 +262,15 @@ async def test_a_failing_sync_undoes_just_its_job(
     assert not list((box / "sick").iterdir())
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 async def test_a_failing_sync_of_the_one_log_undoes_all_that_waited_for_it(
-    box: Path, monkeypatch: pytest.MonkeyPatch
+    box: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
 ) -> None:
-    durable = Durable(asyncio.get_running_loop(), sync=Sync([], time.monotonic, one_log))
+    if compiled and STEPS is None:
+        pytest.skip("no C compiler was there when this was installed")
+    folders = nursery.prepare(f"{box}/nursery") if compiled else []
+    sync, steps = Sync(folders, time.monotonic, one_log), SickDisk() if compiled else None
+    durable = Durable(asyncio.get_running_loop(), folders, sync=sync, steps=steps)
     sick = iter([OSError(errno.EIO, "Input/output error")])
 
     def fsync(fd: int) -> None:
@@ -268,6 +283,7 @@ async def test_a_failing_sync_of_the_one_log_undoes_all_that_waited_for_it(
         OSError
     ] * 3
     assert shown(box) == {}
+    monkeypatch.setattr(durable._disk, "_steps", STEPS if compiled else None)
     await durable.commit(Job((file(box, "later", b"x"),)))
     assert shown(box) == {"later": b"x"}
     durable.close()
@@ -357,3 +373,21 @@ async def test_a_batch_that_takes_all_descriptors_leaves_some_for_its_first_job(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert len(shown(box)) == 41
+
+
+def test_which_call_makes_a_batch_durable_where_the_file_system_has_no_one_log(tmp_path: Path) -> None:
+    """A lone message shall not wait for what others have written; a flow of mail, or many names, are synced at once."""
+    time = 0.0
+    folder = nursery.prepare(f"{tmp_path}/nursery")[0]
+    sync = Sync([folder], lambda: time, lambda _device: False)
+    time = 1.0
+    assert sync.how(folder, 1, 1) is How.NOTHING
+    assert sync.how(folder, 1, 1) is How.WHOLE  # in the same moment: a flow
+    time = 2.0
+    assert sync.how(folder, 1, 100) is How.WHOLE  # else up to 101 calls
+    time = 3.0
+    for _ in range(4):
+        sync.took(0.5, 1)  # seconds: somebody copies a film
+    assert {sync.how(folder, 1, 100) for _ in range(32)} == {How.NOTHING}
+    assert sync.how(folder, 1, 100) is How.WHOLE
+    assert Sync([folder], lambda: time, one_log).how(folder, 1, 1) is How.LAST
