@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from itertools import islice
 
 CHUNK = 1 << 18  # octets handed to one write call
 
@@ -31,13 +32,10 @@ class Descriptor:
 
     def _write_some(self, lines: deque[bytes], room: int) -> int:
         """One write call with as many lines as fit into ``room`` (at least one); octets written."""
-        chunk, size = [lines[0]], len(lines[0])
-        for index in range(1, len(lines)):
-            if size + len(lines[index]) > room:
-                break
-            chunk.append(lines[index])
-            size += len(lines[index])
-        written = left = os.write(self._fd, b"".join(chunk))
+        chunk = b"".join(lines)
+        if len(chunk) > room:
+            chunk = _first(lines, room)
+        written = left = os.write(self._fd, chunk)
         while left and left >= len(lines[0]):
             left -= len(lines.popleft())
             self._torn = b""
@@ -110,6 +108,15 @@ class RotatedFile(Descriptor):
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+def _first(lines: deque[bytes], room: int) -> bytes:
+    """The lines that fit into ``room``, at least one."""
+    size, count = len(lines[0]), 1
+    while count < len(lines) and size + len(lines[count]) <= room:
+        size += len(lines[count])
+        count += 1
+    return b"".join(islice(lines, count))
 
 
 def _open(path: str) -> int:

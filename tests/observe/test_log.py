@@ -7,8 +7,9 @@ import resource
 import signal
 import threading
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +86,60 @@ def test_text_lines_read_like_this():
         .decode()
         .endswith(' info accepted id=01B session=0 client="" sender=<> recipients=a@x,b@x size=7\n')
     )
+
+
+VALUES = {
+    str: st.sampled_from(["", "a@x.test", "250 2.0.0 stored", "settled", "a,b", "\\", "\x7f", "é\u202e"])
+    | text,
+    int: st.integers(0, 3) | st.integers(0, 10**12),
+    float: st.sampled_from([0.5, 10.0, 1e-7]) | st.floats(1e-3, 1e9),
+}
+VALUES |= {str | None: st.none() | VALUES[str], tuple[str, ...]: st.lists(VALUES[str], max_size=4).map(tuple)}
+
+
+def kinds(base=events.Event):
+    for kind in base.__subclasses__():
+        yield from kinds(kind) if kind.__name__.startswith("_") else [kind]
+
+
+def filled(kind):
+    fields = msgspec.structs.fields(kind)
+    optional = {f.name: st.just(f.default) | VALUES[f.type] for f in fields if not f.required}
+    return st.builds(kind, **{f.name: VALUES[f.type] for f in fields if f.required}, **optional)
+
+
+def text_line(event):
+    """Written slowly, field by field."""
+    words = [str(msgspec.to_builtins(event)["event"])]
+    for field in msgspec.structs.fields(type(event)):
+        value = getattr(event, field.name)
+        if not field.required and value == field.default:
+            continue
+        if field.name == "next_attempt":
+            value = (
+                datetime.fromtimestamp(int(value), UTC).isoformat()[:19]
+                + f".{int(value % 1 * 10**6):06}+00:00"
+            )
+        elif isinstance(value, float):
+            value = f"{value:.6f}".rstrip("0").rstrip(".")
+        values = value if isinstance(value, tuple) else [value]
+        words.append(f"{field.name}=" + ",".join(map(text_value, values)))
+    return f"2026-11-22T16:09:26.123456+00:00 {event.level} {' '.join(words)}\n"
+
+
+def text_value(value):
+    if value is None:
+        return "<>"
+    if value != "" and all("!" <= char <= "~" and char not in '",\\' for char in str(value)):
+        return str(value)
+    return json.dumps(value).replace("\x7f", "\\u007f")
+
+
+@given(st.lists(st.sampled_from(list(kinds())).flatmap(filled), max_size=8))
+def test_text_lines_of_every_event_say_every_field_that_is_not_at_its_default(happened):
+    line = text_lines()  # one after the other: nothing of a line gets into a later one
+    for event in happened:
+        assert line(NOW, event).decode() == text_line(event)
 
 
 def settings(**keys):
