@@ -1,54 +1,49 @@
-"""Many small files from a cold disk: the device gets hundreds of reads at once instead of one after the other."""
+"""Many small files read before their turn: compiled code reads in other threads, while the caller works on what came
+before. From a cold disk the device gets several reads at once instead of one after the other."""
 
 from __future__ import annotations
 
-import os
-import time
+import ctypes
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from itertools import islice, repeat
 
-THREADS = 4
-PORTION = 250  # files
-AHEAD = 8  # portions
-WAITING = 5e-5  # seconds of waiting for each file: more, and the files are not in memory
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+from mailserver.store.steps import STEPS, Steps
 
-
-def _waited() -> float:
-    return time.perf_counter() - time.thread_time()
+PORTION = 512  # files
+AHEAD = 4  # portions at most: so many files are held, and read at the same time
+ROOM = 1 << 20  # octets read by one call
 
 
-def read_ahead(paths: Sequence[str], length: int, *, waited: Callable[[], float] = _waited) -> Iterator[str]:
-    """``paths`` as they are. If whoever reads the first PORTION has to wait for them, the first ``length`` octets of
-    the others are brought into memory before their turn; if not, as after a restart, threads would only cost.
-
-    ``waited``: seconds this thread has not been running, of any origin. Blocking.
-    """
-    portions = [paths[i : i + PORTION] for i in range(0, len(paths), PORTION)]
-    if not portions:
+def read_ahead(paths: Sequence[str], most: int, steps: Steps | None = STEPS) -> Iterator[bytes | None]:
+    """For each of ``paths`` its content, None where it has more than ``most`` octets (fewer than ROOM), where it is
+    empty or cannot be read, and everywhere when there is no compiled code: then the caller looks for himself, and sees
+    why. Blocking."""
+    if steps is None:
+        yield from repeat(None, len(paths))
         return
-    before = waited()
-    yield from portions.pop(0)
-    if waited() - before < WAITING * PORTION:
-        for portion in portions:
-            yield from portion
-        return
-    with ThreadPoolExecutor(THREADS, "read-ahead") as pool:
-        coming: deque[Future[None]] = deque()
-        for number, portion in enumerate(portions):
-            while len(coming) < AHEAD and number + len(coming) < len(portions):
-                coming.append(pool.submit(_fetch, portions[number + len(coming)], length))
-            coming.popleft().result()
-            yield from portion
+    left = iter(range(0, len(paths), PORTION))
+    coming: deque[Future[list[bytes | None]]] = deque()
+    ahead = 1
+    with ThreadPoolExecutor(AHEAD, "read-ahead") as pool:
+        for _ in range(0, len(paths), PORTION):
+            coming += _begun(pool, steps, paths, most, islice(left, ahead - len(coming)))
+            if not coming[0].done():  # what is in memory is read sooner than the caller is ready for it
+                ahead = min(ahead + 1, AHEAD)
+            found = coming.popleft().result()
+            coming += _begun(pool, steps, paths, most, islice(left, ahead - len(coming)))
+            yield from found
 
 
-def _fetch(paths: Sequence[str], length: int) -> None:
-    for path in paths:
-        with suppress(OSError):  # whoever reads it will say so
-            fd = os.open(path, _FLAGS)
-            try:
-                os.posix_fadvise(fd, 0, length, os.POSIX_FADV_WILLNEED)
-            finally:
-                os.close(fd)
+def _begun(
+    pool: ThreadPoolExecutor, steps: Steps, paths: Sequence[str], most: int, starts: Iterable[int]
+) -> list[Future[list[bytes | None]]]:
+    return [pool.submit(_read, steps, paths[start : start + PORTION], most) for start in starts]
+
+
+def _read(steps: Steps, paths: Sequence[str], most: int) -> list[bytes | None]:
+    room, found = ctypes.create_string_buffer(ROOM), list[bytes | None]()
+    while len(found) < len(paths):
+        found += steps.read_files(paths[len(found) :], room, most)
+    return found

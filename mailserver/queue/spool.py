@@ -48,6 +48,7 @@ from mailserver.store.durable import FileSlice, Job, NewFile
 __all__ = ["Loaded", "Spool", "SpoolDamaged", "checksum"]
 
 WHOLE = 1 << 16  # octets: files up to this size are read and checked whole by load()
+_SMALL = 1 << 14  # octets: files up to this size are read before their turn
 _TAIL = 1 << 13  # octets of a larger file that are read first
 _CHUNK = 1 << 20
 _PROGRESS_MAX = 1 << 26  # octets
@@ -153,11 +154,12 @@ class Spool:
                 durable.discard(path)
         names, states = self._list()
         self._unchecked = []
-        start = len(self._messages) + 1
-        for path in read_ahead([self.path(name) for name in names], WHOLE):
-            name = path[start:]
+        paths = [path for name in names for path in self._paths(name, name in states)]
+        contents = read_ahead(paths, _SMALL)
+        for name in names:
+            data, state = next(contents), next(contents) if name in states else None
             try:
-                loaded = self._load_one(name, name in states, read_only)
+                loaded = self._load_one(name, data, name in states, state, read_only)
             except FileNotFoundError:  # settled meanwhile (read_only beside a running server)
                 continue
             except (SpoolDamaged, OSError) as error:
@@ -239,8 +241,15 @@ class Spool:
         found.sort()
         return [name for _, name in found], states
 
-    def _load_one(self, id: str, tried: bool, read_only: bool) -> Loaded:
-        data, size = _read_end(self.path(id), WHOLE)
+    def _paths(self, id: str, tried: bool) -> tuple[str, ...]:
+        path = self.path(id)
+        return (path, path + ".state") if tried else (path,)
+
+    def _load_one(
+        self, id: str, data: bytes | None, tried: bool, state: bytes | None, read_only: bool
+    ) -> Loaded:
+        """``data`` and ``state`` are the two files' whole content, where that is at hand."""
+        data, size = (data, len(data)) if data is not None else _read_end(self.path(id), WHOLE)
         tail = form.read_trailer(data, size)
         if len(data) == size:
             if crc32(memoryview(data)[: tail.content]) != tail.crc:
@@ -252,16 +261,16 @@ class Spool:
                 file.seek(tail.content)
                 data = file.read()
         envelope = form.read_envelope(data, tail, id)
-        progress = self._load_progress(id, read_only) if tried else None
+        progress = self._load_progress(id, read_only, state) if tried else None
         if progress is None:
             return Loaded(envelope, 0, envelope.accepted, bool(envelope.hold))
         form.apply(progress, envelope)
         envelope.hold = envelope.hold if progress.held else ""
         return Loaded(envelope, progress.attempts, progress.due, progress.held)
 
-    def _load_progress(self, id: str, read_only: bool) -> form.Progress | None:
+    def _load_progress(self, id: str, read_only: bool, state: bytes | None = None) -> form.Progress | None:
         try:
-            return form.read_progress(_read_progress(self.path(id) + ".state"))
+            return form.read_progress(state or _read_progress(self.path(id) + ".state"))
         except FileNotFoundError:
             return None
         except (SpoolDamaged, OSError) as error:

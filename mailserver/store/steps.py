@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from mailserver.store import crash
 
-VERSION = 3  # of steps.c
+VERSION = 4  # of steps.c
 COMPILED = Path(__file__).with_name("_steps.so")
 NAMES_ROOM = 32_768, 1 << 19, 1 << 23, 1 << 27  # octets of the names of one folder: what is tried
 _TOO_MANY = -2
@@ -73,10 +73,14 @@ class Steps:
             raise OSError(errno.ENOEXEC, "of another version", str(path))
         self._commit, self._link, self._close = library.commit_files, library.link_files, library.close_files
         self._unlink, self._list = library.unlink_files, library.list_files
-        self._read = library.read_cached
+        self._read, self._read_files = library.read_cached, library.read_files
         for function in (self._list, self._read):
             function.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long
             function.restype = ctypes.c_long
+        self._read_files.argtypes = (
+            ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_char_p, ctypes.c_long, ctypes.c_long,
+            ctypes.POINTER(ctypes.c_long),
+        )  # fmt: skip
         if crash.ARMED is not None:
             library.arm_crash(*crash.ARMED)
 
@@ -134,6 +138,21 @@ class Steps:
         """The whole file if it has at most ``most`` octets, one less than there is ``room``, and all are in memory."""
         got = self._read(os.fsencode(path), room, most)
         return None if got < 0 else ctypes.string_at(room, got)
+
+    def read_files(
+        self, paths: Sequence[str], room: ctypes.Array[ctypes.c_char], most: int
+    ) -> list[bytes | None]:
+        """The content of the first of ``paths``: as many as are certain to fit into ``room``, which must be larger
+        than ``most``. None for a file that is empty, has more than ``most`` octets, or cannot be read just so."""
+        count = len(paths)
+        names = (ctypes.c_char_p * count)(*map(os.fsencode, paths))
+        lengths = (ctypes.c_long * count)()
+        done = self._read_files(names, count, room, len(room), most, lengths)
+        found, view, position = list[bytes | None](), memoryview(room), 0
+        for length in lengths[:done]:
+            found.append(bytes(view[position : position + length]) if length >= 0 else None)
+            position += max(length, 0)
+        return found
 
 
 def _loaded() -> Steps | None:
