@@ -15,12 +15,10 @@ Recipients: accepted + loaded = pending + delivered + forwarded + bounced + drop
 from __future__ import annotations
 
 import asyncio
-import gc
 import random as random_module
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from itertools import islice
 
 from mailserver import events
 from mailserver.config.schema import Queue as Settings
@@ -34,6 +32,7 @@ from mailserver.queue.alarm import Alarm
 from mailserver.queue.batch import Batch, Stage
 from mailserver.queue.judgement import Judgement, destination_of, down_reason, due_for_report, judge, note
 from mailserver.queue.listing import QueuedMessage, describe
+from mailserver.queue.loading import PATIENCE, Loading
 from mailserver.queue.records import Records
 from mailserver.queue.report import Reports, RouteOf
 from mailserver.queue.schedule import PORTION, Schedule
@@ -52,7 +51,7 @@ _LEDGER = ("pending", "loaded", "accepted", "delivered", "forwarded", "bounced",
 class Queue:
     """Everything from ``250 queued`` to the last outcome. One event loop owns it; ``now``: Unix seconds.
 
-    Await ``start`` before the listeners accept: loading tidies the spool's tmp/.
+    Await ``start`` before the listeners accept: it tidies the spool's tmp/.
     """
 
     def __init__(
@@ -78,8 +77,8 @@ class Queue:
         self._messages: dict[str, Envelope] = {}
         self._reloaded: set[str] = set()  # found at start-up and not tried since
         self._new: dict[str, bytes] = {}  # contents accepted since the last pump: their first attempt is next
-        self._alarm = Alarm(self._pump)
-        self._running = False
+        self._alarm, self._running = Alarm(self._pump), False
+        self._loading = Loading(spool, self._tasks, self._loaded, self.kick)
 
     def reconfigure(self, settings: Settings) -> None:
         """Other settings, from the next decision on."""
@@ -98,33 +97,32 @@ class Queue:
         return self._intake.accept(envelope, body, session, rule)
 
     def _spooled(self, envelope: Envelope, body: Body) -> None:
-        self._enqueue(envelope, 0, envelope.accepted, held=bool(envelope.hold))
+        self._enqueue(Loaded(envelope, 0, envelope.accepted, bool(envelope.hold)))
         if self._running and body.path is None and envelope.size < _THREAD_FROM:
             self._new[envelope.id] = b"".join((body.head, *body.chunks))
         self.kick()
 
-    def _enqueue(self, envelope: Envelope, attempts: int, due: float, *, held: bool) -> None:
+    def _enqueue(self, message: Loaded) -> int:
+        envelope, attempts, due, held = message
         pending = [(r.id, destination_of(r)) for r in envelope.recipients if r.state is State.PENDING]
         self._count["pending"] += len(pending)
         self._messages[envelope.id] = envelope
         self._schedule.add(envelope.id, pending, due=due, attempts=attempts, held=held)
+        return len(pending)
 
     # ---- start, run, stop --------------------------------------------------------------------------
-    async def start(self) -> int:
-        """Load the spool, in a thread, while deliveries begin. Returns how many messages are queued."""
+    async def start(self, patience: float = PATIENCE) -> int:
+        """Load the spool. How many messages are queued, or known after ``patience`` seconds. Raises OSError."""
         self._running = True
-        found = self._spool.load()
-        while portion := await self._tasks.in_thread(list[Loaded], islice(found, PORTION)):
-            for envelope, attempts, due, held in portion:
-                before = self._count["pending"]
-                self._enqueue(envelope, attempts, due, held=held)
-                self._count["loaded"] += self._count["pending"] - before
-                self._reloaded.add(envelope.id)
-                if self._count["pending"] == before:  # settled, but the crash came before its removal
-                    self._tasks.spawn(self._save(envelope))
-            gc.freeze()  # they live long and hold no cycles: collecting among 100,000 stalls the loop
-            self.kick()
+        await self._loading.begin(patience)
         return len(self._messages)
+
+    def _loaded(self, message: Loaded) -> None:
+        pending = self._enqueue(message)
+        self._count["loaded"] += pending
+        self._reloaded.add(message.envelope.id)
+        if not pending:  # settled, but the crash came before its removal
+            self._tasks.spawn(self._save(message.envelope))
 
     async def drain(self, deadline: float) -> None:
         """Start nothing new; what runs has ``deadline`` seconds, then it is cut off and stays queued."""
@@ -132,10 +130,11 @@ class Queue:
         self._alarm.cancel()
         await self._tasks.drain(deadline)
 
-    def kick(self) -> None:
-        """Look at the schedule in the loop's next turn (also after the clock was moved)."""
+    def kick(self) -> bool:
+        """Look at the schedule in the loop's next turn (also after the clock was moved). False: it runs no more."""
         if self._running:
             self._alarm.now()
+        return self._running
 
     def _pump(self) -> None:
         """Start what is due, arm the timer for what is next. A bug in here is reported and stops nothing."""
@@ -220,6 +219,7 @@ class Queue:
 
     async def scrub(self) -> None:
         """Read, in a thread, what was too large to be checked at the start; the damaged leave the queue."""
+        await self._loading.end()
         damaged = self._spool.scrub()
         while found := await self._tasks.in_thread(next, damaged, None):
             id, reason = found
@@ -334,9 +334,9 @@ class Queue:
         return len(found)
 
     def status(self) -> dict[str, int]:
-        """``queued`` in messages, the ledger in recipients, ``oldest_due`` in Unix seconds (0: nothing)."""
+        """``queued`` in messages (``loading``: not all yet), the ledger in recipients, ``oldest_due`` in Unix time."""
         return {
-            "queued": len(self._messages), "in_flight": self._schedule.in_flight,
+            "queued": len(self._messages), "loading": self._loading.under_way, "in_flight": self._schedule.in_flight,
             "oldest_due": int(self._schedule.oldest_due() or 0), **{name: self._count[name] for name in _LEDGER},
         }  # fmt: skip
 

@@ -24,11 +24,12 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._running)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run ``work``; what escapes it is reported as the bug it is."""
         task = asyncio.get_running_loop().create_task(work)
         self._running.add(task)
         task.add_done_callback(self._done)
+        return task
 
     async def in_thread(self, blocking: Callable[P, T], *args: P.args, **_: P.kwargs) -> T:
         """Call ``blocking`` in the executor."""

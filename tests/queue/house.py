@@ -17,6 +17,7 @@ from mailserver.events import Event
 from mailserver.message import trace
 from mailserver.message.body import Body
 from mailserver.message.envelope import Delivered, Envelope, Local, Outcome, Recipient, Remote
+from mailserver.queue.loading import PATIENCE
 from mailserver.queue.queue import Queue
 from mailserver.queue.spool import Spool
 from mailserver.store.durable import Durable, Job
@@ -34,8 +35,8 @@ def everybody(outcome: Outcome) -> Script:
 class House:
     """Start with ``async with``; ``clock`` is Unix seconds, ``world`` what remote hosts answer."""
 
-    def __init__(self, root: Path, **settings: object) -> None:
-        self.root, self.clock = root, 1_700_000_000.0
+    def __init__(self, root: Path, *, patience: float = PATIENCE, **settings: object) -> None:
+        self.root, self.clock, self.patience = root, 1_700_000_000.0, patience
         self.settings = Settings(**{"jitter": 0.0, "retry": (300.0, 900.0), **settings})
         self.events: list[Event] = []
         self.attempts: list[Attempt] = []
@@ -66,7 +67,7 @@ class House:
             deliver=deliverer(LocalDelivery(self.mailboxes, self.durable, now), self.remote),
             executor=self.executor,
         )  # fmt: skip
-        self.loaded = await self.queue.start()
+        self.loaded = await self.queue.start(self.patience)
         return self
 
     async def __aexit__(self, *_: object) -> None:

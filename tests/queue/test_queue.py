@@ -23,6 +23,7 @@ from mailserver.events import (
 )  # fmt: skip
 from mailserver.message.envelope import Deferred, Delivered, Failed
 from mailserver.queue import queue
+from mailserver.queue.schedule import PORTION
 from mailserver.queue.slots import SLOW
 
 REFUSED = Failed("550 5.1.1 no such user", "5.1.1", "mx.remote.test")
@@ -446,6 +447,38 @@ async def test_the_queue_survives_a_restart_and_hold_does_too(tmp_path):
         await again.pass_time(301)
         await again.saw(Removed, 2)
         again.balance()
+
+
+async def test_new_mail_does_not_wait_until_a_deep_queue_is_loaded(tmp_path):
+    deep = 3 * PORTION + 1
+    async with House(tmp_path) as house:
+        house.gate = asyncio.Event()
+        await asyncio.gather(*(house.send(f"{n}@deep.test") for n in range(deep)))
+    later = House(tmp_path, patience=0)
+    later.clock += 60  # queue ids come from it
+    async with later as again:
+        assert again.loaded < deep and again.queue.status()["loading"]
+        fresh = await again.send("x@remote.test")
+        await again.saw(Removed, deep + 1)
+        assert not again.queue.status()["loading"]
+        tried = [attempt.envelope.id for attempt in again.attempts]
+        assert len(tried) == len(set(tried)) == deep + 1 and fresh in tried  # each once
+        again.balance()
+    async with House(tmp_path) as last:
+        assert last.loaded == 0
+
+
+async def test_a_stop_does_not_wait_until_a_deep_queue_is_loaded(tmp_path):
+    deep = 3 * PORTION + 1
+    async with House(tmp_path) as house:
+        house.gate = asyncio.Event()
+        await asyncio.gather(*(house.send(f"{n}@deep.test") for n in range(deep)))
+    async with House(tmp_path, patience=0) as again:
+        again.gate = asyncio.Event()
+        await again.queue.drain(0)
+        assert again.queue.status()["queued"] < deep
+    async with House(tmp_path) as last:
+        assert last.loaded == deep  # nothing is lost by that
 
 
 async def test_retry_and_remove(tmp_path):
