@@ -15,13 +15,16 @@ enum { FEW = 512 };                                      /* files there is room 
 enum { NAMES_MAX = 1 << 30, FILES_MAX = NAMES_MAX / 2 }; /* octets of all names of a Maildir */
 enum { UID_MAX = 70 };                                   /* octets of a unique-id, RFC 1939 7 */
 enum { BUFFER = 1 << 16 };                               /* octets read at once */
+enum { AHEAD = 8 };                                      /* names fetched into the cache before their turn */
 
-/* A file's place in delivery order, as its name tells it; _order of scan.py is the same. The stem precedes the first
- * comma or colon: what differs in it is another message and has another unique-id. */
+/* What a file's name tells: its place in delivery order (_order of scan.py is the same), and its size. The stem
+ * precedes the first comma or colon: what differs in it is another message and has another unique-id. */
 struct item {
     uint64_t seconds;
-    uint32_t usec, serial, start; /* start: of the name */
-    uint16_t stem, fresh;         /* octets; fresh: in new/ */
+    int64_t size; /* as in struct listing */
+    uint32_t usec, serial;
+    uint32_t start;       /* where the name begins */
+    uint8_t length, stem; /* octets: names have 255 at most */
 };
 
 struct listing {
@@ -61,7 +64,7 @@ static int place(const char *name, struct item *item)
     end = second + strcspn(second, ".,:");
     item->usec = marked(second, end, 'M');
     item->serial = marked(second, end, 'Q');
-    item->stem = (uint16_t)(end - name + (long)strcspn(end, ",:"));
+    item->stem = (uint8_t)(end - name + (long)strcspn(end, ",:"));
     return 0;
 }
 
@@ -93,15 +96,16 @@ static int make_room(void *memory, long *room, long wanted, size_t size, long mo
 
 static int add(struct listing *all, const char *name, int fresh)
 {
-    long length = (long)strlen(name) + 1;
-    struct item item = {.start = (uint32_t)all->length, .fresh = (uint16_t)fresh};
-    if (place(name, &item) < 0 ||
-        make_room(&all->names, &all->names_room, all->length + length, 1, NAMES_MAX) < 0 ||
+    size_t length = strlen(name);
+    struct item item = {.start = (uint32_t)all->length, .length = (uint8_t)length};
+    if (length > UINT8_MAX || place(name, &item) < 0 ||
+        make_room(&all->names, &all->names_room, all->length + (long)length + 1, 1, NAMES_MAX) < 0 ||
         make_room(&all->items, &all->items_room, all->count + 1, sizeof item, FILES_MAX) < 0)
         return -1;
-    memcpy(all->names + all->length, name, (size_t)length);
+    item.size = 2 * wire_field(name) + fresh;
     all->items[all->count++] = item;
-    all->length += length;
+    memcpy(all->names + all->length, name, length + 1);
+    all->length += (long)length + 1;
     return 0;
 }
 
@@ -141,7 +145,7 @@ static int compare(const void *left, const void *right, void *names)
     return order != 0 ? order : a->stem - b->stem;
 }
 
-/* Put names in order and take the sizes from them. -1: two of them may be one message or claim one unique-id. */
+/* Put names and sizes in order. -1: two of them may be one message or claim one unique-id. */
 static int arrange(struct listing *all)
 {
     char *names = malloc((size_t)all->length + 1), *end = names;
@@ -157,8 +161,11 @@ static int arrange(struct listing *all)
             free(names);
             return -1;
         }
-        all->sizes[i] = 2 * wire_field(all->names + item->start) + item->fresh;
-        end = stpcpy(end, all->names + item->start) + 1;
+        if (i + AHEAD < all->count)
+            __builtin_prefetch(all->names + item[AHEAD].start);
+        all->sizes[i] = item->size;
+        memcpy(end, all->names + item->start, item->length + 1U);
+        end += item->length + 1;
     }
     free(all->names);
     all->names = names;
