@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Sequence
+from itertools import compress
 from typing import NamedTuple, overload
 
 from mailserver.store.maildir import base_name, natural_uid
@@ -14,13 +15,18 @@ _USUAL_UID = re.compile(r"^([!-+\--9;-~]{1,70})(?:,[SW]=\d+)*(?::[^\n]*)?\n", re
 
 
 class Entry(NamedTuple):
-    """One message. ``name``: file name with flags; ``size``: octets on the wire (CRLF); ``uid``: for UIDL;
-    ``new``: the file lies in new/, else in cur/."""
+    """One message. ``name``: file name with flags; ``size``: octets on the wire (CRLF); ``new``: the file lies in
+    new/, else in cur/; ``other``: its unique-id where that is not natural_uid(name)."""
 
     name: str
     size: int
-    uid: str
     new: bool
+    other: str = ""
+
+    @property
+    def uid(self) -> str:
+        """For UIDL; RETR and DELE need none."""
+        return self.other or natural_uid(self.name)
 
 
 class Files:
@@ -44,9 +50,10 @@ class Files:
     def without(self, names: set[str]) -> Files:
         """A copy that lacks ``names``."""
         rest = Files()
-        for name, size in zip(self.names, self.sizes, strict=True):
-            if name not in names:
-                rest.add(name, size >> 1, bool(size & 1))
+        stays = [name not in names for name in self.names]
+        rest.names.extend(compress(self.names, stays))
+        rest.sizes.extend(compress(self.sizes, stays))
+        rest.octets = sum(size >> 1 for size in rest.sizes)
         rest.uids = self.uids
         return rest
 
@@ -61,8 +68,8 @@ class Files:
     def entry(self, index: int) -> Entry:
         """The message at ``index`` (0 and up)."""
         name, size = self.names[index], self.sizes[index]
-        uid = self.uids.get(base_name(name)) if self.uids else None
-        return Entry(name, size >> 1, uid or natural_uid(name), bool(size & 1))
+        other = self.uids.get(base_name(name), "") if self.uids else ""
+        return Entry(name, size >> 1, bool(size & 1), other)
 
     def unique_ids(self, start: int, stop: int) -> list[str]:
         """Those of a range: one search over many names costs a quarter of as many entries."""
