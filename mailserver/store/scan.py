@@ -68,16 +68,19 @@ def _order(path: str, name: str, new: bool) -> tuple[int, int, int, bytes, str]:
 def _measure(path: str, files: Files, old: Files, steps: Steps | None) -> None:
     """Sizes that the names do not tell. What cannot be read is gone, or not a message we could serve."""
     names, sizes = files.names, files.sizes
-    known = {
-        base_name(name): size for name, size in zip(old.names, old.sizes, strict=True) if ",W=" not in name
-    }
+    before: Sequence[int] = old.sizes
+    if names != old.names:
+        known = {
+            base_name(name): size
+            for name, size in zip(old.names, old.sizes, strict=True)
+            if ",W=" not in name
+        }
+        before = [known.get(base_name(name), -1) for name in names]
     unread = []
-    for index, size in enumerate(sizes):
-        if size >= 0:
-            continue
-        if (before := known.get(base_name(names[index]))) is not None:
-            sizes[index] = before & ~1 | size & 1
-        else:
+    for index, (size, earlier) in enumerate(zip(sizes, before, strict=True)):
+        if size < 0 <= earlier:
+            sizes[index] = earlier & ~1 | size & 1
+        elif size < 0:
             unread.append(index)
     for start in range(0, len(unread), _MEASURED):
         some = unread[start : start + _MEASURED]

@@ -42,6 +42,7 @@ class Steps:
         self._read.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long
         self._list, self._free, self._measure = library.list_maildir, library.free_listing, library.wire_sizes
         self._list.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.POINTER(_Listing)
+        self._free.argtypes = (ctypes.POINTER(_Listing),)
         self._size_lines, self._uid_lines = library.size_lines, library.uid_lines
         self._size_lines.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p
         self._uid_lines.argtypes = ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p
@@ -95,7 +96,7 @@ class Steps:
                 names += os.fsdecode(piece).split("\0")[:-1]
                 done += len(piece)
         finally:
-            self._free(ctypes.byref(listing))
+            self._free(listing)
         return names, sizes
 
     def wire_sizes(self, folder: str, paths: Sequence[str]) -> list[int]:
