@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
 
@@ -25,13 +26,14 @@ class NameSource:
     """Makes unique file names: time, process, counter, random number, host (RFC-less, but so agreed since
     1995)."""
 
-    __slots__ = ("_end", "_kin", "_usec", "issued", "mark")
+    __slots__ = ("_end", "_kin", "_own", "_usec", "issued", "mark")
 
     def __init__(self, hostname: str) -> None:
         host = hostname.replace("/", r"\057").replace(":", r"\072").replace(",", r"\054")
         self.issued = self._usec = 0
         self.mark = f"P{os.getpid()}Q"
         self._end = f"R{os.urandom(4).hex()}.{host}"
+        self._own = re.compile(rf"{self.mark}(\d+){re.escape(self._end)},")
         self._kin = re.compile(rf"\d{{10}}\.M\d{{6}}P\d+Q\d+R[0-9a-f]{{8}}\.{re.escape(host)},S=\d+,W=\d+\Z")
 
     def next(self, now: float, size: int, wire_size: int) -> str:
@@ -47,15 +49,14 @@ class NameSource:
         """Whether an earlier process of ours on this host made the name."""
         return self._end not in name and bool(self._kin.match(name))
 
-    def own(self, names: list[str]) -> list[str]:
+    def own(self, names: Iterable[str]) -> list[str]:
         """Those of ``names`` that this source has made."""
         return [name for name in names if self._end in name]
 
     def serial(self, name: str) -> int:
         """The counter of a name of ours, 0 for anybody else's."""
-        _, mark, rest = name.partition(self.mark)
-        number, _, rest = rest.partition("R")
-        return int(number) if mark and number.isdigit() and f"R{rest}".startswith(self._end + ",") else 0
+        found = self._own.search(name)
+        return int(found[1]) if found else 0
 
 
 def make(path: str) -> None:
