@@ -15,7 +15,7 @@ RUN python3 -m venv tools \
 RUN command -v cc >/dev/null \
     || { apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10 update \
          && apt-get install -qq -y --no-install-recommends gcc libc6-dev >/dev/null; } \
-    || echo "no C compiler here: commits will be done in Python, somewhat slower"
+    || echo "no C compiler here: commits and large mailboxes will be somewhat slower"
 COPY pyproject.toml README.md LICENSE ./
 COPY packaging/compile_steps.py packaging/compile_steps.py
 COPY mailserver mailserver

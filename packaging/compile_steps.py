@@ -41,13 +41,15 @@ def compile_steps(sources: Sequence[Path], target: Path) -> bool:
     named = shlex.split(os.environ.get("CC", ""))
     compiler = named or [found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))][:1]
     if not compiler:
-        print("mailserver: no C compiler: commits will be done in Python, somewhat slower", file=sys.stderr)
+        print(
+            "mailserver: no C compiler: commits and large mailboxes will be somewhat slower", file=sys.stderr
+        )
         return False
     command = [*compiler, "-O2", "-Wall", "-shared", "-fPIC", "-o", str(target), *map(str, sources)]
     try:
         subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         why = f"{error}\n{getattr(error, 'stderr', '')}"
-        print(f"mailserver: commits will be done in Python, somewhat slower: {why}", file=sys.stderr)
+        print(f"mailserver: commits and large mailboxes will be somewhat slower: {why}", file=sys.stderr)
         return False
     return True

@@ -15,7 +15,7 @@ from mailserver.pop3.terms import Terms
 from mailserver.store.files import Entry
 from mailserver.store.index import Mailboxes, Snapshot
 
-_PART = 2048  # lines per part of a listing: about 1 ms of work, 30 to 150 KiB of text
+_PART = 2048  # lines per part of a listing: about 1 ms of work (0.1 compiled), 30 to 150 KiB of text
 
 
 class Maildrop:

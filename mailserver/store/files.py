@@ -57,6 +57,13 @@ class Files:
         rest.uids = self.uids
         return rest
 
+    def is_just(self, new: list[str], cur: list[str]) -> bool:
+        """Whether it holds exactly these files, in whatever order."""
+        if len(new) + len(cur) != len(self.names):
+            return False
+        fresh = {name for name, size in zip(self.names, self.sizes, strict=True) if size & 1}
+        return fresh == set(new) and set(self.names) - fresh == set(cur)
+
     def __eq__(self, other: object) -> bool:
         """Whether both hold the same, in the same order."""
         if not isinstance(other, Files):

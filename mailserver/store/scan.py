@@ -29,7 +29,13 @@ def scan(path: str, old: Files, steps: Steps | None = STEPS) -> Files:
     ``old``, else the files are read and counted. Blocking, raises OSError."""
     files = Files()
     compiled = steps.maildir(f"{path}/new", f"{path}/cur") if steps is not None else None
-    files.names, files.sizes = compiled or _listed(path)
+    if compiled is None:
+        new, cur = listing(path)
+        if old.is_just(new, cur):
+            return old
+        files.names, files.sizes = _arranged(path, new, cur)
+    else:
+        files.names, files.sizes = compiled
     if files.sizes and min(files.sizes) < 0:
         _measure(path, files, old, steps)
     files.octets = sum(size >> 1 for size in files.sizes)
@@ -38,9 +44,8 @@ def scan(path: str, old: Files, steps: Steps | None = STEPS) -> Files:
     return old if files == old else files
 
 
-def _listed(path: str) -> tuple[list[str], array[int]]:
+def _arranged(path: str, new: list[str], cur: list[str]) -> tuple[list[str], array[int]]:
     """As Steps.maildir does, and one of all files that have the same base name."""
-    new, cur = listing(path)
     by_base = {base_name(name): (name, True) for name in new}
     by_base.update((base_name(name), (name, False)) for name in cur)
     names: list[str] = []

@@ -26,6 +26,7 @@ def entries(path: Path | str) -> list[Entry]:
     """Every message in delivery order: with and without compiled code the same."""
     first, *others = [scan(str(path), Files(), steps) for steps in WAYS]
     assert all(other == first and other.octets == first.octets for other in others)
+    assert all(scan(str(path), first, steps) is first for steps in WAYS)
     return [first.entry(index) for index in range(len(first.names))]
 
 
