@@ -290,8 +290,8 @@ def _list(
     files = scan.scan(path, old)
     if files is old:
         return times if settled else None, old, set()
-    unknown = set(files.names).difference(old.names)
-    strange = {base_name(name) for name in source.own(unknown) if source.serial(name) > recent}
+    unknown = set(source.own(files.names)).difference(old.names)
+    strange = {base_name(name) for name in unknown if source.serial(name) > recent}
     if strange:
         strange.difference_update(map(base_name, old.names))
     return times if settled else None, files, strange

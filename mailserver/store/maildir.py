@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
 
@@ -49,7 +48,7 @@ class NameSource:
         """Whether an earlier process of ours on this host made the name."""
         return self._end not in name and bool(self._kin.match(name))
 
-    def own(self, names: Iterable[str]) -> list[str]:
+    def own(self, names: list[str]) -> list[str]:
         """Those of ``names`` that this source has made."""
         return [name for name in names if self._end in name]
 
