@@ -11,11 +11,11 @@ RUN python3 -m venv tools \
     && python3 -m venv --without-pip /opt/venv \
     && tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir --only-binary=:all: --require-hashes \
         -r requirements/run.txt
-# A compiler for one file of our own (packaging/compile_steps.py). Where none can be had the image works without.
+# A compiler for two files of our own (packaging/compile_steps.py). Where none can be had the image works without.
 RUN command -v cc >/dev/null \
     || { apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10 update \
          && apt-get install -qq -y --no-install-recommends gcc libc6-dev >/dev/null; } \
-    || echo "no C compiler here: commits will be done in Python, somewhat slower"
+    || echo "no C compiler here: commits and large mailboxes will be somewhat slower"
 COPY pyproject.toml README.md LICENSE ./
 COPY packaging/compile_steps.py packaging/compile_steps.py
 COPY mailserver mailserver

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 from mailserver.pop3.protocol import Refused
 from mailserver.pop3.terms import Terms
+from mailserver.store.files import Entry
 from mailserver.store.index import Mailboxes, Snapshot
-from mailserver.store.maildir import Entry
 
-_PART = 2048  # lines per part of a listing: about 1 ms of work, 30 to 150 KiB of text
+_PART = 2048  # lines per part of a listing: about 1 ms of work (0.1 compiled), 30 to 150 KiB of text
 
 
 class Maildrop:
@@ -109,15 +109,16 @@ class Maildrop:
 
     def listing(self, *, unique_ids: bool) -> Iterator[bytes]:
         """The lines of LIST or UIDL without the terminating one, in parts of bounded size."""
-        column = self._entries.unique_ids if unique_ids else self._entries.sizes
         for start in range(0, len(self._entries), _PART):
-            lines = enumerate(column(start, start + _PART), start + 1)
-            deleted = self._deleted
-            if deleted:
-                text = "".join([f"{number} {value}\r\n" for number, value in lines if number not in deleted])
-            else:
-                text = "".join([f"{number} {value}\r\n" for number, value in lines])
-            yield text.encode()
+            stop = start + _PART
+            text = None if self._deleted else self._entries.lines(start, stop, unique_ids=unique_ids)
+            yield self._lines(start, stop, unique_ids=unique_ids) if text is None else text
+
+    def _lines(self, start: int, stop: int, *, unique_ids: bool) -> bytes:
+        column = self._entries.unique_ids if unique_ids else self._entries.sizes
+        lines = enumerate(column(start, stop), start + 1)
+        deleted = self._deleted or ()
+        return "".join([f"{number} {value}\r\n" for number, value in lines if number not in deleted]).encode()
 
     @property
     def marked(self) -> bool:

@@ -12,7 +12,7 @@ from mailserver.pop3.protocol import OK, TERMINATOR, Refused, State, error
 from mailserver.pop3.stuffing import dot_stuff
 from mailserver.pop3.surrogate import is_conventional
 from mailserver.pop3.transfer import SLICE, Header, HeaderInUtf8, Listing, Transfer, read_cached
-from mailserver.store.maildir import Entry
+from mailserver.store.files import Entry
 
 if TYPE_CHECKING:
     from mailserver.pop3.session import Session

@@ -7,8 +7,8 @@ those before the last listing and lists again when they differ, be it by our own
 for sure that nothing else happened in the same moment. A time so young that a change after it could have
 left it the same is not trusted.
 
-Measured on a slow 2-core machine: 136 octets a message; 100,000 messages listed in 0.3 s, listed again in
-0.2 s after a few deliveries, opened in 20 µs when nothing happened.
+Measured on a slow 2-core machine: 136 octets a message; 100,000 messages listed in 0.12 s, listed again in
+0.14 s after a few deliveries, opened in 20 µs when nothing happened.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import TypeVar
 
-from mailserver.store import maildir
+from mailserver.store import maildir, scan
 from mailserver.store.content import Content
 from mailserver.store.durable import discard_all
-from mailserver.store.maildir import Entries, Entry, Files, base_name
+from mailserver.store.files import Entries, Entry, Files
+from mailserver.store.maildir import base_name
 
 MESSAGE_MEMORY = 144  # octets: a name of about 70 octets, a place in a list, one in an array
 MAILBOX_MEMORY = 2048
@@ -286,17 +287,11 @@ def _list(
     moment = now()
     times = _times(path)
     settled = all(moment - time > (_GRANULARITY if time % 1_000_000_000 else _COARSE) for time in times)
-    new, cur = maildir.listing(path)
-    if old.is_just(new, cur):
+    files = scan.scan(path, old)
+    if files is old:
         return times if settled else None, old, set()
-    # Only names that do not tell their size need remembering.
-    known = {
-        base_name(name): size >> 1
-        for name, size in zip(old.names, old.sizes, strict=True)
-        if ",W=" not in name
-    }
-    files = maildir.arrange(path, new, cur, known)
-    strange = {base_name(name) for name in source.own(files.names) if source.serial(name) > recent}
+    unknown = set(source.own(files.names)).difference(old.names)
+    strange = {base_name(name) for name in unknown if source.serial(name) > recent}
     if strange:
         strange.difference_update(map(base_name, old.names))
     return times if settled else None, files, strange

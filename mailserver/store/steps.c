@@ -5,7 +5,6 @@
  * They never say why: the caller does the rest one by one in Python, meets the same failure, and deals with it there.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -21,8 +20,8 @@
 #define SYS_openat2 437
 #endif
 
-/* Of these functions' arguments and meaning; steps.py wants the same number. */
-const int steps_version = 4;
+/* Of these functions' arguments and meaning, and of those in listing.c; steps.py wants the same number. */
+const int steps_version = 5;
 
 /* store/crash.py: a test kills the process at one of these, the first ones of CRASH_POINTS there. */
 enum { BEFORE_WRITE, AFTER_WRITE, BEFORE_DATA_SYNC, AFTER_DATA_SYNC, BEFORE_NAME, AFTER_NAME, BEFORE_NAME_SYNC,
@@ -175,34 +174,6 @@ void unlink_files(const char *const *paths, int count, int *errors)
 {
     for (int i = 0; i < count; i++)
         errors[i] = unlink(paths[i]) < 0 ? errno : 0;
-}
-
-/* Put the names of the regular files in `folder`, hidden ones left out, into `names`, each with a NUL behind it.
- * Returns how many octets that are; -2: more than `size`; -1: this cannot be known here. */
-long list_files(const char *folder, char *names, long size)
-{
-    long used = 0;
-    DIR *listing = opendir(folder);
-    if (listing == NULL)
-        return -1;
-    errno = 0;
-    for (struct dirent *entry; used >= 0 && (entry = readdir(listing)) != NULL;) {
-        long length = (long)strlen(entry->d_name) + 1;
-        if (entry->d_name[0] == '.' || (entry->d_type != DT_REG && entry->d_type != DT_UNKNOWN))
-            continue;
-        if (entry->d_type == DT_UNKNOWN) {
-            used = -1;
-        } else if (used + length > size) {
-            used = -2;
-        } else {
-            memcpy(names + used, entry->d_name, (size_t)length);
-            used += length;
-        }
-    }
-    if (errno != 0)
-        used = -1;
-    closedir(listing);
-    return used;
 }
 
 /* A whole file into `data` if it has at most `most` octets (there is room for one more) and all of it is in memory, so

@@ -1,7 +1,8 @@
-"""What takes many system calls, in C (steps.c): one call for all, without the interpreter's lock.
+"""What takes many steps, in C (steps.c, listing.c): one call for all, without the interpreter's lock.
 
-Each of these system calls takes microseconds, but from Python each gives the lock away and has to wait for the event
-loop's thread to get it back. The compiled file is made when the package is installed and a C compiler is there
+Each system call of a commit takes microseconds, but from Python each gives the lock away and has to wait for the event
+loop's thread to get it back; what is done with the name of every message of a mailbox takes a tenth of the time, and
+nobody has to wait for it. The compiled file is made when the package is installed and a C compiler is there
 (packaging/compile_steps.py). Without it the same is done call by call: STEPS is None.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from array import array
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -17,10 +19,19 @@ from typing import NamedTuple
 
 from mailserver.store import crash
 
-VERSION = 4  # of steps.c
+VERSION = 5  # of steps.c
 COMPILED = Path(__file__).with_name("_steps.so")
-NAMES_ROOM = 32_768, 1 << 19, 1 << 23, 1 << 27  # octets of the names of one folder: what is tried
-_TOO_MANY = -2
+LINE_MAX = 96  # octets of a line of LIST or UIDL, more than there can be
+_PIECE = 1 << 18  # octets of names that become strings before other threads get their turn
+
+
+class _Listing(ctypes.Structure):
+    """``struct listing`` of listing.c."""
+
+    _fields_ = (
+        ("names", ctypes.c_void_p), ("sizes", ctypes.c_void_p), ("count", ctypes.c_long), ("length", ctypes.c_long),
+        ("items", ctypes.c_void_p), ("names_room", ctypes.c_long), ("items_room", ctypes.c_long),
+    )  # fmt: skip
 
 
 class How(IntEnum):
@@ -72,10 +83,19 @@ class Steps:
         if ctypes.c_int.in_dll(library, "steps_version").value != VERSION:
             raise OSError(errno.ENOEXEC, "of another version", str(path))
         self._commit, self._link, self._close = library.commit_files, library.link_files, library.close_files
-        self._unlink, self._list = library.unlink_files, library.list_files
-        self._read, self._read_files = library.read_cached, library.read_files
-        for function in (self._list, self._read):
-            function.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long
+        self._unlink, self._read, self._read_files = (
+            library.unlink_files,
+            library.read_cached,
+            library.read_files,
+        )
+        self._read.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long
+        self._list, self._free, self._measure = library.list_maildir, library.free_listing, library.wire_sizes
+        self._list.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.POINTER(_Listing)
+        self._free.argtypes = (ctypes.POINTER(_Listing),)
+        self._size_lines, self._uid_lines = library.size_lines, library.uid_lines
+        self._size_lines.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p
+        self._uid_lines.argtypes = ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p
+        for function in (self._read, self._size_lines, self._uid_lines):
             function.restype = ctypes.c_long
         self._read_files.argtypes = (
             ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_char_p, ctypes.c_long, ctypes.c_long,
@@ -123,16 +143,44 @@ class Steps:
         self._unlink((ctypes.c_char_p * count)(*map(os.fsencode, paths)), count, errors)
         return list(errors)
 
-    def names(self, folder: str) -> list[str] | None:
-        """The regular files in a folder, hidden ones left out; None: too many, or to be found out in another way."""
-        for size in NAMES_ROOM:
-            room = ctypes.create_string_buffer(size)
-            used = self._list(os.fsencode(folder), room, size)
-            if used >= 0:
-                return os.fsdecode(ctypes.string_at(room, used)).split("\0")[:-1]
-            if used != _TOO_MANY:
-                break
-        return None
+    def maildir(self, new: str, cur: str) -> tuple[list[str], array[int]] | None:
+        """What lies in these two folders: names in delivery order, and sizes as in Files (store/files.py), negative
+        where the name does not tell. None: to be found out in another way."""
+        listing = _Listing()
+        if self._list(os.fsencode(new), os.fsencode(cur), listing) < 0:
+            return None
+        try:
+            sizes = array("q", ctypes.string_at(listing.sizes, 8 * listing.count))
+            names: list[str] = []
+            done = 0
+            while done < listing.length:
+                piece = ctypes.string_at(listing.names + done, min(_PIECE, listing.length - done))
+                piece = piece[: piece.rindex(b"\0") + 1]
+                names += os.fsdecode(piece).split("\0")[:-1]
+                done += len(piece)
+        finally:
+            self._free(listing)
+        return names, sizes
+
+    def wire_sizes(self, folder: str, paths: Sequence[str]) -> list[int]:
+        """Octets on the wire of files below ``folder``; -1 where one cannot be read."""
+        count = len(paths)
+        sizes = (ctypes.c_int64 * count)()
+        self._measure(os.fsencode(folder), (ctypes.c_char_p * count)(*map(os.fsencode, paths)), count, sizes)
+        return list(sizes)
+
+    def size_lines(self, sizes: array[int], number: int) -> bytes:
+        """The lines of LIST for the messages from ``number`` on; ``sizes`` as in Files."""
+        lines = ctypes.create_string_buffer(len(sizes) * LINE_MAX)
+        used = self._size_lines(sizes.buffer_info()[0], len(sizes), number, lines)
+        return ctypes.string_at(lines, used)
+
+    def uid_lines(self, names: Sequence[str], number: int) -> bytes | None:
+        """The lines of UIDL for the messages from ``number`` on; None: one has not the unique-id that its name gives
+        it."""
+        lines = ctypes.create_string_buffer(len(names) * LINE_MAX)
+        used = self._uid_lines(os.fsencode("\0".join(names)), len(names), number, lines)
+        return None if used < 0 else ctypes.string_at(lines, used)
 
     def read_cached(self, path: str, room: ctypes.Array[ctypes.c_char], most: int) -> bytes | None:
         """The whole file if it has at most ``most`` octets, one less than there is ``room``, and all are in memory."""

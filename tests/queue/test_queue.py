@@ -473,8 +473,9 @@ async def test_a_stop_does_not_wait_until_a_deep_queue_is_loaded(tmp_path):
     async with House(tmp_path) as house:
         house.gate = asyncio.Event()
         await asyncio.gather(*(house.send(f"{n}@deep.test") for n in range(deep)))
-    async with House(tmp_path, patience=0) as again:
-        again.gate = asyncio.Event()
+    later = House(tmp_path, patience=0)
+    later.gate = asyncio.Event()
+    async with later as again:
         await again.queue.drain(0)
         assert again.queue.status()["queued"] < deep
     async with House(tmp_path) as last:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.store import maildir
+from mailserver.store import maildir, scan
 from mailserver.store.durable import Durable, Job, NewFile
 from mailserver.store.index import Mailboxes
 
@@ -135,8 +135,8 @@ async def test_a_mailbox_without_changes_is_not_listed_again_and_a_young_time_is
 ) -> None:
     await store.deliver(b"1\n")
     listed = []
-    listing = maildir.listing
-    monkeypatch.setattr(maildir, "listing", lambda path: listed.append(path) or listing(path))
+    real = scan.scan
+    monkeypatch.setattr(scan, "scan", lambda path, old: listed.append(path) or real(path, old))
     store.ahead = 0
     await store.names()
     await store.names()  # the time of new/ was too young at the first listing

@@ -14,14 +14,20 @@ from hypothesis import strategies as st
 
 from mailserver.store import maildir
 from mailserver.store.content import Content
+from mailserver.store.files import Entry, Files
 from mailserver.store.maildir import NameSource
+from mailserver.store.scan import scan, wire_sizes
 from mailserver.store.steps import STEPS
 
+WAYS = [None] if STEPS is None else [None, STEPS]
 
-def scan(path: str) -> list[maildir.Entry]:
-    """Every message in delivery order."""
-    files = maildir.arrange(path, *maildir.listing(path), {})
-    return [files.entry(index) for index in range(len(files.names))]
+
+def entries(path: Path | str) -> list[Entry]:
+    """Every message in delivery order: with and without compiled code the same."""
+    first, *others = [scan(str(path), Files(), steps) for steps in WAYS]
+    assert all(other == first and other.octets == first.octets for other in others)
+    assert all(scan(str(path), first, steps) is first for steps in WAYS)
+    return [first.entry(index) for index in range(len(first.names))]
 
 
 UID = re.compile(r"[\x21-\x7e]{1,70}\Z")  # RFC 1939 7
@@ -56,6 +62,7 @@ def test_foreign_files_are_ordered_measured_and_named(tmp_path: Path) -> None:
         "cur/1500000001.M9P1.dovecot,S=6:2,S": b"a\nb\nc\n",
         "new/1500000001.2345.qmail": b"a\r\nb\n",
         "cur/1400000000.x,W=5": b"",
+        "cur/1500000003.y,W=7z,X=1:2,W=8,": b"1234567\n",
         "cur/no-time:2,": b"last\n",
         "cur/.hidden": b"",
         f"new/{ours}": b"1\n2\n",
@@ -65,15 +72,18 @@ def test_foreign_files_are_ordered_measured_and_named(tmp_path: Path) -> None:
     os.utime(tmp_path / "cur/no-time:2,", (0, 1600000000))
     (tmp_path / "new" / "folder").mkdir()
     (tmp_path / "new" / "link").symlink_to("/etc/passwd")
-    found = scan(str(tmp_path))
-    assert [(entry.uid, entry.size, entry.new) for entry in found] == [
+    expected = [
         ("1400000000.x", 5, False),
         (ours.partition(",")[0], 6, True),
         ("1500000001.2345.qmail", 6, True),
         ("1500000001.M9P1.dovecot", 9, False),
         ("1500000002.M7P1.dovecot", 12, False),
+        ("1500000003.y,W=7z,X=1", 9, False),
         ("no-time", 6, False),
     ]
+    assert [(entry.uid, entry.size, entry.new) for entry in entries(tmp_path)] == expected
+    (tmp_path / "cur/no-time:2,").unlink()  # compiled code leaves such a name to Python
+    assert [(entry.uid, entry.size, entry.new) for entry in entries(tmp_path)] == expected[:-1]
 
 
 def test_one_message_for_one_base_name_and_one_uid_for_one_message(tmp_path: Path) -> None:
@@ -85,7 +95,7 @@ def test_one_message_for_one_base_name_and_one_uid_for_one_message(tmp_path: Pat
     ]  # fmt: skip
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    found = scan(str(tmp_path))
+    found = entries(tmp_path)
     assert [entry.name for entry in found] == sorted(["1.a:2,", *(name[4:] for name in names[3:])])
     assert len({entry.uid for entry in found}) == 6
     assert all(UID.match(entry.uid) for entry in found)
@@ -108,7 +118,7 @@ def test_any_names_can_be_scanned(new: set[bytes], cur: set[bytes]) -> None:
         for folder, names in (("new", new), ("cur", cur)):
             for name in names - {b".", b".."}:
                 Path(os.fsdecode(os.fsencode(f"{where}/{folder}/") + name)).write_bytes(b"\n")
-        found = scan(where)
+        found = entries(where)
         bases = {name.partition(b":")[0] for name in new | cur if not name.startswith(b".")}
         assert {os.fsencode(maildir.base_name(entry.name)) for entry in found} == bases
         assert len(found) == len(bases) == len({entry.uid for entry in found})
@@ -116,16 +126,21 @@ def test_any_names_can_be_scanned(new: set[bytes], cur: set[bytes]) -> None:
             assert UID.match(entry.uid)
             path = f"{where}/{'new' if entry.new else 'cur'}/{entry.name}"
             assert Content(path, 0, 1).read() == b"\n"
-        assert found == scan(where)
+        assert found == entries(where)
 
 
-@given(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n"]), max_size=30).map(b"".join))
-def test_size_on_the_wire_is_that_of_the_text_with_crlf(text: bytes) -> None:
+@given(
+    st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n"]), max_size=30).map(b"".join),
+    st.sampled_from([0, 65_534, 65_535, 131_071]),  # around what is read at once
+)
+def test_size_on_the_wire_is_that_of_the_text_with_crlf(text: bytes, before: int) -> None:
     with TemporaryDirectory() as where:
-        path = Path(where) / "x"
+        path, text = Path(where) / "x", b"x" * before + text
         path.write_bytes(text)
         whole = text if not text or text.endswith(b"\n") else text + b"\r\n"  # RFC 1939 3
-        assert maildir.wire_size(str(path)) == len(re.sub(rb"(?<!\r)\n", b"\r\n", whole))
+        for steps in WAYS:
+            sizes = wire_sizes(where, ["x", "missing"], steps)
+            assert sizes == [len(re.sub(rb"(?<!\r)\n", b"\r\n", whole)), -1]
 
 
 def test_only_old_files_leave_tmp(tmp_path: Path) -> None:
@@ -157,15 +172,39 @@ def test_content_in_pieces_survives_removal(tmp_path: Path) -> None:
     assert list(pieces) == [b"456", b"78"]
 
 
+@pytest.mark.skipif(STEPS is None, reason="no compiled code")
 @pytest.mark.parametrize("count", [0, 700, 1_500])
-def test_compiled_code_lists_a_folder_of_any_size(tmp_path: Path, count: int) -> None:
-    """The second is just under 32 KiB of names with this length, the third is more."""
+def test_compiled_code_lists_a_maildir_of_any_size(tmp_path: Path, count: int) -> None:
+    """There is room for 512 files and 32 KiB of names at first; the second is more files, the third also more names."""
+    maildir.make(str(tmp_path))
     files = [f"1700000000.M{number:06}P1.\udcff{'x' * 20}" for number in range(count)]
-    for name in files:
-        (tmp_path / name).touch()
-    (tmp_path / ".hidden").touch()
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / ".hidden")
-    assert sorted(maildir.names(str(tmp_path))) == files
-    if STEPS is not None:
-        assert sorted(STEPS.names(str(tmp_path)) or []) == files
+    for number, name in enumerate(files):
+        (tmp_path / ("new" if number % 3 else "cur") / name).touch()
+    (tmp_path / "new/.hidden").touch()
+    (tmp_path / "new/1700000000.folder").mkdir()
+    (tmp_path / "new/1700000000.link").symlink_to(tmp_path / "new/.hidden")
+    assert STEPS is not None
+    found = STEPS.maildir(f"{tmp_path}/new", f"{tmp_path}/cur")
+    assert found is not None
+    assert found[0] == files
+    assert list(found[1]) == [-1 if number % 3 else -2 for number in range(count)]
+    assert [entry.name for entry in entries(tmp_path)] == files
+
+
+@pytest.mark.skipif(STEPS is None, reason="no compiled code")
+@given(st.lists(hostile | shaped, max_size=8), st.integers(0, 10**15))
+@example([b"1.%b,S=1,X,W=22:2,S" % (b"u" * 66)], 10**15)
+@example([b"1.%b,S=1,W=22:2,S" % (b"u" * 69)], 0)
+def test_compiled_lines_for_uidl_and_list_are_those_of_the_entries(names: list[bytes], size: int) -> None:
+    assert STEPS is not None
+    files = Files()
+    for name in names:
+        files.add(os.fsdecode(name), size, True)
+    expected = "".join(f"{number} {files.entry(number - 1).uid}\r\n" for number in range(1, len(names) + 1))
+    natural = all(
+        UID.match(re.sub(r",[SW]=\d+(?=,|\Z)", "", maildir.base_name(name))) for name in files.names
+    )
+    lines = files.lines(0, len(names), STEPS, unique_ids=True)
+    assert lines == (expected.encode() if natural else None)
+    lines = files.lines(1, len(names), STEPS, unique_ids=False)
+    assert lines == b"".join(b"%d %d\r\n" % (number, size) for number in range(2, len(names) + 1))
