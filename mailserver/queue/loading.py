@@ -14,7 +14,7 @@ from mailserver.queue.schedule import PORTION
 from mailserver.queue.spool import Loaded, Spool
 from mailserver.queue.tasks import Tasks
 
-PATIENCE = 3.0  # seconds: enough for some 50,000 messages
+PATIENCE = 2.0  # seconds: enough for some 30,000 messages
 
 
 class Loading:
