@@ -47,7 +47,7 @@ class Disk:
             return Progress()
         progress = self._steps.commit(nursery, specs, how)  # type: ignore[arg-type]  # _is_plain: parts are bytes
         if how is How.WHOLE and progress.error >= 0:
-            self._sync.took(progress.seconds, len(specs))
+            self._sync.took(progress.seconds, len(specs), progress.error)
         return progress
 
     # ---- step by step ----------------------------------------------------------------------------------------
@@ -75,8 +75,9 @@ class Disk:
         crash_point("after-data-sync")
         make_names([task for task in tasks if task.error is None], self._steps, progress.named)
         crash_point("before-name-sync")
-        if progress.error > 0:
-            self._sync.after_failure(tasks, progress, how)
+        if progress.error > 0:  # which files it is about, no second call would tell
+            for task in tasks:
+                task.fail(OSError(progress.error, os.strerror(progress.error)))
         else:
             self._sync.all(tasks, how)
         crash_point("after-name-sync")
