@@ -120,6 +120,15 @@ async def test_new_names_stand_when_a_removal_fails(durable: Durable, box: Path)
     assert shown(box) == {"a": b"1"}
 
 
+async def test_one_file_asked_for_twice_is_had_once(durable: Durable, box: Path) -> None:
+    open_before = len(os.listdir("/proc/self/fd"))
+    new = file(box, "a", b"1")
+    answers = await asyncio.gather(*(durable.commit(Job((new,))) for _ in range(2)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [type(None), FileExistsError]
+    assert shown(box) == {"a": b"1"}
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
 async def test_a_waiter_that_gives_up_does_not_stop_the_commit(durable: Durable, box: Path) -> None:
     future = durable.commit(Job((file(box, "a", b"1"),)))
     future.cancel()
@@ -337,16 +346,20 @@ async def test_a_job_that_fails_between_its_names_takes_no_name_of_the_next(
     assert shown(box) == {"taken": b"old", "before": b"1", "after": b"2"}
 
 
-@pytest.mark.parametrize("last", ["its names are elsewhere", "its content was copied first"])
+@pytest.mark.parametrize(
+    "last", ["its names are elsewhere", "its content was copied first", "it has no name"]
+)
 async def test_the_one_log_is_written_up_to_the_last_name_on_it(
     box: Path, shm: Path, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
     synced: list[int] = []
     monkeypatch.setattr(module.os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
-    durable = Durable(asyncio.get_running_loop(), sync=Sync([], time.monotonic, one_log))
+    folders = nursery.prepare(f"{box}/nursery")
+    durable = Durable(asyncio.get_running_loop(), folders, sync=Sync(folders, time.monotonic, one_log))
     here, there = file(box, "here", b"1"), NewFile((b"2",), f"{box}/tmp/there", (f"{shm}/new/there",))
     first = NewFile((b"3",), f"{box}/tmp/first", (f"{shm}/new/first", f"{box}/new/copied"))
-    jobs = [Job((here,)), Job((there,))] if last == "its names are elsewhere" else [Job((first, here))]
+    files = {"its names are elsewhere": (here, there), "its content was copied first": (first, here)}
+    jobs = [Job((new,)) for new in files.get(last, (here, NewFile((b"4",), f"{box}/tmp/none", ())))]
     await asyncio.gather(*map(durable.commit, jobs))
     durable.close()
     assert os.stat(box / "new/here").st_ino in synced
