@@ -21,7 +21,7 @@ from mailserver.store.write import OpenFile
 # a syncfs would write what others left in the cache meanwhile. Within a flow of mail it is always the faster one.
 SMALL, BURST = 4, 0.1
 # Seconds, and for each file: syncfs calls that take longer write somebody else's data. After SLOW_ROW of them in a
-# row fdatasync is faster, and the next SLOW_BATCHES go file by file.
+# row fsync is faster, and the next SLOW_BATCHES go file by file. Then one more slow one is enough.
 SLOW_SYNC, SLOW_FILE, SLOW_ROW, SLOW_BATCHES = 0.01, 0.001, 4, 32
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -47,6 +47,8 @@ class Sync:
 
     def how(self, folder: str | None, files: int, names: int) -> How:
         """The last step of a batch that begins in ``folder``; asked once for each."""
+        if not files:  # removals are not synced
+            return How.NOTHING
         device = self._usual.get(folder or "")
         if device is not None and self._is_ordered(device):
             return How.LAST
@@ -62,7 +64,7 @@ class Sync:
         slow = seconds > SLOW_SYNC + SLOW_FILE * files
         self._slow = self._slow + 1 if slow else 0
         if self._slow >= SLOW_ROW or error:  # an error may be of somebody else's data again and again
-            self._slow, self._avoid_syncfs = 0, SLOW_BATCHES
+            self._slow, self._avoid_syncfs = SLOW_ROW - 1, SLOW_BATCHES
 
     def all(self, tasks: Sequence[Task], how: How) -> None:
         """Sync content and names of ``tasks``, whose content is on the device already and whose names were made in

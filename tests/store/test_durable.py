@@ -419,4 +419,10 @@ def test_which_call_makes_a_batch_durable_where_the_file_system_has_no_one_log(t
         sync.took(0.5, 1, 0)  # seconds: somebody copies a film
     assert {sync.how(folder, 1, 100) for _ in range(32)} == {How.NOTHING}
     assert sync.how(folder, 1, 100) is How.WHOLE
+    sync.took(0.5, 1, 0)  # still at it
+    assert {sync.how(folder, 1, 100) for _ in range(32)} == {How.NOTHING}
+    assert sync.how(folder, 1, 100) is How.WHOLE
+    time = 4.0
+    sync.how(folder, 0, 0)  # removals alone are no flow of mail
+    assert sync.how(folder, 1, 1) is How.NOTHING
     assert Sync([folder], lambda: time, one_log).how(folder, 1, 1) is How.LAST
