@@ -64,6 +64,14 @@ class _Progress(ctypes.Structure):
     )  # fmt: skip
 
 
+def _path(name: str) -> bytes:
+    """As functions of ``os`` take it: C would take what stands before a NUL for the whole name."""
+    path = os.fsencode(name)
+    if b"\0" in path:
+        raise ValueError("embedded null byte")
+    return path
+
+
 class Steps:
     """The functions of steps.c. Raises OSError when the file cannot be loaded or was made of another steps.c."""
 
@@ -84,10 +92,10 @@ class Steps:
         """Write ``files``, which begin without a name in ``folder``, make their names, and sync."""
         count = len(files)
         parts = [part for file in files for part in file.parts]
-        names = [os.fsencode(name) for file in files for name in file.names]
+        names = [_path(name) for file in files for name in file.names]
         fds, progress = (ctypes.c_int * count)(), _Progress()
         batch = _Batch(
-            os.fsencode(folder), count,
+            _path(folder), count,
             (ctypes.c_int * count)(*[len(file.parts) for file in files]),
             (ctypes.c_char_p * len(parts))(*parts), (ctypes.c_size_t * len(parts))(*map(len, parts)),
             (ctypes.c_int * count)(*[len(file.names) for file in files]),
@@ -100,7 +108,7 @@ class Steps:
     def link(self, files: Sequence[tuple[int, Sequence[str]]]) -> int:
         """Give the file behind each descriptor its names. Returns how many names were made, the first ones."""
         count = len(files)
-        names = [os.fsencode(name) for _, names in files for name in names]
+        names = [_path(name) for _, names in files for name in names]
         done: int = self._link(
             (ctypes.c_int * count)(*[fd for fd, _ in files]),
             (ctypes.c_int * count)(*[len(names) for _, names in files]),
@@ -116,14 +124,14 @@ class Steps:
         """Remove all of them; what prevented each (errno), 0 where nothing did."""
         count = len(paths)
         errors = (ctypes.c_int * count)()
-        self._unlink((ctypes.c_char_p * count)(*map(os.fsencode, paths)), count, errors)
+        self._unlink((ctypes.c_char_p * count)(*map(_path, paths)), count, errors)
         return list(errors)
 
     def names(self, folder: str) -> list[str] | None:
         """The regular files in a folder, hidden ones left out; None: too many, or to be found out in another way."""
         for size in NAMES_ROOM:
             room = ctypes.create_string_buffer(size)
-            used = self._list(os.fsencode(folder), room, size)
+            used = self._list(_path(folder), room, size)
             if used >= 0:
                 return os.fsdecode(ctypes.string_at(room, used)).split("\0")[:-1]
             if used != _TOO_MANY:
@@ -132,7 +140,7 @@ class Steps:
 
     def read_cached(self, path: str, room: ctypes.Array[ctypes.c_char], most: int) -> bytes | None:
         """The whole file if it has at most ``most`` octets, one less than there is ``room``, and all are in memory."""
-        got = self._read(os.fsencode(path), room, most)
+        got = self._read(_path(path), room, most)
         return None if got < 0 else ctypes.string_at(room, got)
 
 

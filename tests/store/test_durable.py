@@ -120,6 +120,13 @@ async def test_new_names_stand_when_a_removal_fails(durable: Durable, box: Path)
     assert shown(box) == {"a": b"1"}
 
 
+async def test_octets_that_end_a_string_in_c(durable: Durable, box: Path) -> None:
+    await durable.commit(Job((file(box, "\udcff", b"a\0b", b"", b"\0"),)))
+    with pytest.raises(OSError, match="null byte"):
+        await durable.commit(Job((file(box, "half\0name", b"x"),)))
+    assert shown(box) == {"\udcff": b"a\0b\0"}
+
+
 async def test_one_file_asked_for_twice_is_had_once(durable: Durable, box: Path) -> None:
     open_before = len(os.listdir("/proc/self/fd"))
     new = file(box, "a", b"1")
