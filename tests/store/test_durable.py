@@ -7,9 +7,10 @@ import ctypes
 import errno
 import os
 import resource
+import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ import pytest
 from mailserver.store import nursery
 from mailserver.store import sync as module
 from mailserver.store.durable import Durable, FileSlice, Job, NewFile, RemovalFailed
-from mailserver.store.steps import STEPS, How, Progress, Steps, Whole
+from mailserver.store.steps import COMPILED, STEPS, How, Steps
 from mailserver.store.sync import Sync
 
 
@@ -35,11 +36,13 @@ async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     if compiled == "compiled" and STEPS is None:
         pytest.skip("no C compiler was there when this was installed")
     sync = Sync(folders, time.monotonic, one_log) if log else None
+    open_before = len(os.listdir("/proc/self/fd"))
     made = Durable(
         asyncio.get_running_loop(), folders, sync=sync, steps=STEPS if compiled == "compiled" else None
     )
     yield made
     made.close()
+    assert len(os.listdir("/proc/self/fd")) == open_before
     assert [names for *_, names in os.walk(tmp_path / "nursery") if names] == []
 
 
@@ -120,6 +123,14 @@ async def test_new_names_stand_when_a_removal_fails(durable: Durable, box: Path)
     assert shown(box) == {"a": b"1"}
 
 
+async def test_a_message_of_many_pieces(durable: Durable, box: Path) -> None:
+    """As one that came in a hundred chunks; C takes 64."""
+    pieces = [b"%d." % n for n in range(2_000)]
+    few, many = file(box, "few", *pieces[:65]), file(box, "many", *pieces)
+    await asyncio.gather(*(durable.commit(Job((new,))) for new in (file(box, "one", b"1"), few, many)))
+    assert shown(box) == {"one": b"1", "few": b"".join(pieces[:65]), "many": b"".join(pieces)}
+
+
 async def test_octets_that_end_a_string_in_c(durable: Durable, box: Path) -> None:
     await durable.commit(Job((file(box, "\udcff", b"a\0b", b"", b"\0"),)))
     with pytest.raises(OSError, match="null byte"):
@@ -128,12 +139,10 @@ async def test_octets_that_end_a_string_in_c(durable: Durable, box: Path) -> Non
 
 
 async def test_one_file_asked_for_twice_is_had_once(durable: Durable, box: Path) -> None:
-    open_before = len(os.listdir("/proc/self/fd"))
     new = file(box, "a", b"1")
     answers = await asyncio.gather(*(durable.commit(Job((new,))) for _ in range(2)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [type(None), FileExistsError]
     assert shown(box) == {"a": b"1"}
-    assert len(os.listdir("/proc/self/fd")) == open_before
 
 
 async def test_a_waiter_that_gives_up_does_not_stop_the_commit(durable: Durable, box: Path) -> None:
@@ -246,12 +255,45 @@ async def test_a_full_disk_and_its_recovery(durable: Durable, tiny: Path) -> Non
     await durable.commit(Job((file(tiny, "fits", b"x" * 20_000),)))
 
 
-class SickDisk(Steps):
-    """EIO from the disk itself cannot be had here, so the last step is left out and is said to have failed."""
+SICK = """
+#undef fsync
+#undef syncfs
+#undef sync_file_range
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+static int fails(int fd, const char *content, int error)
+{
+    char found[4];
+    int so = pread(fd, found, 4, 0) == 4 && memcmp(found, content, 4) == 0;
+    if (so)
+        errno = error;
+    return so;
+}
+int sick_fsync(int fd) { return fails(fd, "sick", EIO) ? -1 : fsync(fd); }
+int sick_syncfs(int fd) { return fails(fd, "sick", EDQUOT) ? -1 : syncfs(fd); }
+int sick_range(int fd, off64_t from, off64_t length, unsigned how)
+{
+    return how != SYNC_FILE_RANGE_WRITE && fails(fd, "torn", EIO) ? -1 : sync_file_range(fd, from, length, how);
+}
+"""
 
-    def commit(self, folder: str, files: Sequence[Whole], how: How) -> Progress:
-        progress = super().commit(folder, files, How.NOTHING)
-        return progress if how is How.NOTHING else progress._replace(error=errno.EIO)
+
+@pytest.fixture(scope="module")
+def sick(tmp_path_factory: pytest.TempPathFactory) -> Steps | None:
+    """EIO from the disk itself cannot be had here: compiled code that has it with a file that begins with "sick" (the
+    last step) or "torn" (its content). None where there is no compiled code."""
+    compiler = shutil.which("cc")
+    if STEPS is None or compiler is None:
+        return None
+    folder = tmp_path_factory.mktemp("sick")
+    (folder / "sick.c").write_text(SICK)
+    calls = "-Dfsync=sick_fsync", "-Dsyncfs=sick_syncfs", "-Dsync_file_range=sick_range"
+    sources = COMPILED.with_name("steps.c"), folder / "sick.c"
+    subprocess.run([compiler, "-shared", "-fPIC", *calls, "-o", folder / "steps.so", *sources], check=True)
+    return Steps(folder / "steps.so")
 
 
 def no_log(_device: int) -> bool:
@@ -260,16 +302,16 @@ def no_log(_device: int) -> bool:
 
 
 async def test_a_failing_syncfs_is_not_overruled_by_fsync(
-    durable: Durable, box: Path, monkeypatch: pytest.MonkeyPatch
+    durable: Durable, box: Path, monkeypatch: pytest.MonkeyPatch, sick: Steps | None
 ) -> None:
     """ext4 without a journal: syncfs cannot write a block of inodes; then fsync of each of those files is fine, and
     they are lost. So all fail, and what comes next is synced file by file, where a failure is its job's."""
     monkeypatch.setattr(durable._disk, "_sync", Sync([], time.monotonic, no_log))
     if durable._disk._steps is not None:
-        monkeypatch.setattr(durable._disk, "_steps", SickDisk())
+        monkeypatch.setattr(durable._disk, "_steps", sick)
 
     def syncfs(_fd: int) -> int:
-        ctypes.set_errno(errno.EIO)
+        ctypes.set_errno(errno.EDQUOT)
         return -1
 
     def fsync(fd: int) -> None:
@@ -280,9 +322,10 @@ async def test_a_failing_syncfs_is_not_overruled_by_fsync(
     monkeypatch.setattr(module.os, "fsync", fsync)
     (box / "sick").mkdir()
     answers = await asyncio.gather(
-        *(durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(4)), return_exceptions=True
+        *(durable.commit(Job((file(box, text.decode(), text),))) for text in (b"1", b"2", b"sick")),
+        return_exceptions=True,
     )
-    assert [getattr(answer, "errno", None) for answer in answers] == [errno.EIO] * 4
+    assert [getattr(answer, "errno", None) for answer in answers] == [errno.EDQUOT] * 3
     assert shown(box) == {}
     good = [durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(4)]
     with pytest.raises(OSError, match="Input/output"):
@@ -296,29 +339,39 @@ async def test_a_failing_syncfs_is_not_overruled_by_fsync(
 
 @pytest.mark.parametrize("compiled", [False, True])
 async def test_a_failing_sync_of_the_one_log_undoes_all_that_waited_for_it(
-    box: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
+    box: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool, sick: Steps | None
 ) -> None:
-    if compiled and STEPS is None:
-        pytest.skip("no C compiler was there when this was installed")
+    if compiled and sick is None:
+        pytest.skip("no C compiler is here")
     folders = nursery.prepare(f"{box}/nursery") if compiled else []
-    sync, steps = Sync(folders, time.monotonic, one_log), SickDisk() if compiled else None
-    durable = Durable(asyncio.get_running_loop(), folders, sync=sync, steps=steps)
-    sick = iter([OSError(errno.EIO, "Input/output error")])
+    sync = Sync(folders, time.monotonic, one_log)
+    durable = Durable(asyncio.get_running_loop(), folders, sync=sync, steps=sick if compiled else None)
+    errors = iter([] if compiled else [OSError(errno.EIO, "Input/output error")])
 
     def fsync(fd: int) -> None:
-        for error in sick:  # once: the kernel tells a descriptor only once, too
+        for error in errors:  # once: the kernel tells a descriptor only once, too
             raise error
 
     monkeypatch.setattr(module.os, "fsync", fsync)
-    futures = [durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(3)]
-    assert [type(answer) for answer in await asyncio.gather(*futures, return_exceptions=True)] == [
-        OSError
-    ] * 3
+    answers = await asyncio.gather(
+        *(durable.commit(Job((file(box, text.decode(), text),))) for text in (b"1", b"2", b"sick")),
+        return_exceptions=True,
+    )
+    assert [getattr(answer, "errno", None) for answer in answers] == [errno.EIO] * 3
     assert shown(box) == {}
-    monkeypatch.setattr(durable._disk, "_steps", STEPS if compiled else None)
     await durable.commit(Job((file(box, "later", b"x"),)))
     assert shown(box) == {"later": b"x"}
     durable.close()
+
+
+async def test_content_that_does_not_reach_the_disk_is_written_anew(
+    durable: Durable, box: Path, monkeypatch: pytest.MonkeyPatch, sick: Steps | None
+) -> None:
+    if durable._disk._steps is not None:
+        monkeypatch.setattr(durable._disk, "_steps", sick)
+    contents = b"1", b"torn", b"3", b"4"
+    await asyncio.gather(*(durable.commit(Job((file(box, text.decode(), text),))) for text in contents))
+    assert shown(box) == {text.decode(): text for text in contents}
 
 
 async def test_a_folder_that_may_not_be_written(durable: Durable, box: Path) -> None:
