@@ -75,7 +75,9 @@ class Disk:
             names = [f"{self.mail}/{box}/new/{self.count}.{os.getpid()}" for box in message.boxes]
             files.append(Whole((b"Received: from client\n", message.body), names))
         if STEPS is not None:
-            STEPS.commit(folder, files, How.LAST if self.one_log else How.WHOLE)
+            done = STEPS.commit(folder, files, How.LAST if self.one_log else How.WHOLE)
+            if not done.durable:
+                raise RuntimeError(f"a batch failed: {done}")
         else:
             self.one_by_one(folder, files)
 

@@ -35,7 +35,7 @@ class Disk:
         progress = self._at_once(specs, nursery, how)
         done = len(batch)
         if not progress.durable:
-            done = self._write(batch, nursery, progress.fds)
+            done = _write_each(batch, nursery, progress.fds)
             self._complete([task for task in batch[:done] if task.files], how, progress)
         _remove(batch[:done], self._steps)
         return done
@@ -47,25 +47,10 @@ class Disk:
             return Progress()
         progress = self._steps.commit(nursery, specs, how)  # type: ignore[arg-type]  # _is_plain: parts are bytes
         if how is How.WHOLE and progress.error >= 0:
-            self._sync.took(progress.seconds, len(specs))
+            self._sync.took(progress.seconds, len(specs), progress.error)
         return progress
 
     # ---- step by step ----------------------------------------------------------------------------------------
-    def _write(self, batch: list[Task], nursery: str | None, fds: Sequence[int]) -> int:
-        """``fds``: of the first files, which are written; then the batch has none but plain ones."""
-        specs = (spec for task in batch for spec in task.job.files)
-        ready = {
-            id(spec): OpenFile(spec, fd, nursery or "", None, pushed=True)
-            for spec, fd in zip(specs, fds, strict=False)
-        }
-        try:
-            if done := _write_each(batch, nursery, ready):
-                return done
-        finally:
-            for file in ready.values():  # of tasks that have to wait
-                os.close(file.fd)
-        return _write_each(batch, nursery, {})  # those were the descriptors that the first task lacked
-
     def _complete(self, tasks: list[Task], how: How, progress: Progress) -> None:
         """What is written becomes durable; a part of that may be done."""
         if not tasks:
@@ -75,8 +60,9 @@ class Disk:
         crash_point("after-data-sync")
         make_names([task for task in tasks if task.error is None], self._steps, progress.named)
         crash_point("before-name-sync")
-        if progress.error > 0:
-            self._sync.after_failure(tasks, progress, how)
+        if progress.error > 0:  # which files it is about, no second call would tell
+            for task in tasks:
+                task.fail(OSError(progress.error, os.strerror(progress.error)))
         else:
             self._sync.all(tasks, how)
         crash_point("after-name-sync")
@@ -104,26 +90,40 @@ class Disk:
                 os.close(fd)
 
 
-def _write_each(batch: list[Task], nursery: str | None, ready: dict[int, OpenFile]) -> int:
-    """What is not ``ready``, one by one. Returns how many tasks there were descriptors for."""
+def _write_each(batch: list[Task], nursery: str | None, fds: Sequence[int]) -> int:
+    """One by one. ``fds``: of the first files, which are written; then the batch has none but plain ones. Returns how
+    many tasks there were descriptors for."""
+    written = iter(fds)
     for number, task in enumerate(batch):
         try:
             for spec in task.job.files:
                 crash_point("before-write")
-                task.files.append(file := ready.pop(id(spec), None) or create(spec, nursery))
+                fd = next(written, None)
+                file = (
+                    create(spec, nursery)
+                    if fd is None
+                    else OpenFile(spec, fd, nursery or "", None, pushed=True)
+                )
+                task.files.append(file)
                 if not file.pushed:
                     fill(file.fd, spec.parts)
                 crash_point("after-write")
         except OSError as error:
             task.fail(error)
-            if (number or ready) and error.errno in {errno.EMFILE, errno.ENFILE}:
+            if number and error.errno in {errno.EMFILE, errno.ENFILE}:
                 task.error = None  # our own batch holds the descriptors: commit it, then try again
                 return number
     return len(batch)
 
 
 def _is_plain(spec: NewFile) -> bool:
-    return not spec.replace and spec.adopt is None and all(type(part) is bytes for part in spec.parts)
+    """Such a file has a name, too: the last one of a batch is what is synced."""
+    return (
+        not spec.replace
+        and spec.adopt is None
+        and spec.names != ()
+        and all(type(part) is bytes for part in spec.parts)
+    )
 
 
 def _push(tasks: list[Task]) -> None:

@@ -6,8 +6,8 @@ order they were submitted, and does for the whole batch, each step for all jobs 
 1. write    every file's content, under no name (O_TMPFILE, in the nursery) or below ``tmp/``
 2. push     the content to the device: started for all files, then waited for (sync_file_range)
 3. name     link into place (an existing name is FileExistsError); ``replace`` renames over
-4. sync     content, names and all: one fsync where the file system has one log, else fsync of files and
-            directories, or one syncfs for a large batch (sync.py)
+4. sync     content, names and all: one fsync where the file system has one log, else one syncfs, or fsync of
+            files and directories for a small batch that comes alone (sync.py)
 5. remove   what the job says is settled (unlink, not synced: at worst a settled message is seen again)
 6. report   the futures, all in one call into the loop
 
@@ -16,8 +16,8 @@ there. The promise to the caller rests on step 4, one journal commit for the who
 as well, which brings the content of all files to the device (docs/decisions/007-one-fsync.md). Everywhere step 2
 keeps a power cut between 3 and 4 from leaving a name with half a content, of a message that nobody was promised
 (docs/decisions/005-one-sync.md). A job that fails at 1–4 is undone (its names and temporary files are unlinked)
-and only its future gets the OSError. What cannot be undone: a ``replace`` that was renamed stays; and after a
-failure at step 5 (RemovalFailed) the names stand.
+and only its future gets the OSError; one call for all at 4 fails for all. What cannot be undone: a ``replace`` that
+was renamed stays; and after a failure at step 5 (RemovalFailed) the names stand.
 """
 
 from __future__ import annotations

@@ -75,6 +75,14 @@ class _Progress(ctypes.Structure):
     )  # fmt: skip
 
 
+def _path(name: str) -> bytes:
+    """As functions of ``os`` take it: C would take what stands before a NUL for the whole name."""
+    path = os.fsencode(name)
+    if b"\0" in path:
+        raise ValueError("embedded null byte")
+    return path
+
+
 class Steps:
     """The functions of steps.c. Raises OSError when the file cannot be loaded or was made of another steps.c."""
 
@@ -108,10 +116,10 @@ class Steps:
         """Write ``files``, which begin without a name in ``folder``, make their names, and sync."""
         count = len(files)
         parts = [part for file in files for part in file.parts]
-        names = [os.fsencode(name) for file in files for name in file.names]
+        names = [_path(name) for file in files for name in file.names]
         fds, progress = (ctypes.c_int * count)(), _Progress()
         batch = _Batch(
-            os.fsencode(folder), count,
+            _path(folder), count,
             (ctypes.c_int * count)(*[len(file.parts) for file in files]),
             (ctypes.c_char_p * len(parts))(*parts), (ctypes.c_size_t * len(parts))(*map(len, parts)),
             (ctypes.c_int * count)(*[len(file.names) for file in files]),
@@ -124,7 +132,7 @@ class Steps:
     def link(self, files: Sequence[tuple[int, Sequence[str]]]) -> int:
         """Give the file behind each descriptor its names. Returns how many names were made, the first ones."""
         count = len(files)
-        names = [os.fsencode(name) for _, names in files for name in names]
+        names = [_path(name) for _, names in files for name in names]
         done: int = self._link(
             (ctypes.c_int * count)(*[fd for fd, _ in files]),
             (ctypes.c_int * count)(*[len(names) for _, names in files]),
@@ -140,14 +148,14 @@ class Steps:
         """Remove all of them; what prevented each (errno), 0 where nothing did."""
         count = len(paths)
         errors = (ctypes.c_int * count)()
-        self._unlink((ctypes.c_char_p * count)(*map(os.fsencode, paths)), count, errors)
+        self._unlink((ctypes.c_char_p * count)(*map(_path, paths)), count, errors)
         return list(errors)
 
     def maildir(self, new: str, cur: str) -> tuple[list[str], array[int]] | None:
         """What lies in these two folders: names in delivery order, and sizes as in Files (store/files.py), negative
         where the name does not tell. None: to be found out in another way."""
         listing = _Listing()
-        if self._list(os.fsencode(new), os.fsencode(cur), listing) < 0:
+        if self._list(_path(new), _path(cur), listing) < 0:
             return None
         try:
             sizes = array("q", ctypes.string_at(listing.sizes, 8 * listing.count))
@@ -166,7 +174,7 @@ class Steps:
         """Octets on the wire of files below ``folder``; -1 where one cannot be read."""
         count = len(paths)
         sizes = (ctypes.c_int64 * count)()
-        self._measure(os.fsencode(folder), (ctypes.c_char_p * count)(*map(os.fsencode, paths)), count, sizes)
+        self._measure(_path(folder), (ctypes.c_char_p * count)(*map(_path, paths)), count, sizes)
         return list(sizes)
 
     def size_lines(self, sizes: array[int], number: int) -> bytes:
@@ -184,7 +192,7 @@ class Steps:
 
     def read_cached(self, path: str, room: ctypes.Array[ctypes.c_char], most: int) -> bytes | None:
         """The whole file if it has at most ``most`` octets, one less than there is ``room``, and all are in memory."""
-        got = self._read(os.fsencode(path), room, most)
+        got = self._read(_path(path), room, most)
         return None if got < 0 else ctypes.string_at(room, got)
 
     def read_files(
@@ -193,7 +201,7 @@ class Steps:
         """The content of the first of ``paths``: as many as are certain to fit into ``room``, which must be larger
         than ``most``. None for a file that is empty, has more than ``most`` octets, or cannot be read just so."""
         count = len(paths)
-        names = (ctypes.c_char_p * count)(*map(os.fsencode, paths))
+        names = (ctypes.c_char_p * count)(*map(_path, paths))
         lengths = (ctypes.c_long * count)()
         done = self._read_files(names, count, room, len(room), most, lengths)
         found, view, position = list[bytes | None](), memoryview(room), 0

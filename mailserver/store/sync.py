@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from mailserver.store.journal import has_one_log
-from mailserver.store.steps import How, Progress
+from mailserver.store.steps import How
 from mailserver.store.task import Task
 from mailserver.store.write import OpenFile
 
@@ -21,7 +21,7 @@ from mailserver.store.write import OpenFile
 # a syncfs would write what others left in the cache meanwhile. Within a flow of mail it is always the faster one.
 SMALL, BURST = 4, 0.1
 # Seconds, and for each file: syncfs calls that take longer write somebody else's data. After SLOW_ROW of them in a
-# row fdatasync is faster, and the next SLOW_BATCHES go file by file.
+# row fsync is faster, and the next SLOW_BATCHES go file by file. Then one more slow one is enough.
 SLOW_SYNC, SLOW_FILE, SLOW_ROW, SLOW_BATCHES = 0.01, 0.001, 4, 32
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -47,6 +47,8 @@ class Sync:
 
     def how(self, folder: str | None, files: int, names: int) -> How:
         """The last step of a batch that begins in ``folder``; asked once for each."""
+        if not files:  # removals are not synced
+            return How.NOTHING
         device = self._usual.get(folder or "")
         if device is not None and self._is_ordered(device):
             return How.LAST
@@ -57,19 +59,21 @@ class Sync:
             return How.NOTHING
         return How.NOTHING if alone and files + names <= SMALL else How.WHOLE
 
-    def took(self, seconds: float, files: int) -> None:
-        """A syncfs."""
+    def took(self, seconds: float, files: int, error: int) -> None:
+        """A syncfs; ``error``: errno, or 0."""
         slow = seconds > SLOW_SYNC + SLOW_FILE * files
         self._slow = self._slow + 1 if slow else 0
-        if self._slow >= SLOW_ROW:
-            self._slow, self._avoid_syncfs = 0, SLOW_BATCHES
+        if self._slow >= SLOW_ROW or error:  # an error may be of somebody else's data again and again
+            self._slow, self._avoid_syncfs = SLOW_ROW - 1, SLOW_BATCHES
 
     def all(self, tasks: Sequence[Task], how: How) -> None:
         """Sync content and names of ``tasks``, whose content is on the device already and whose names were made in
         this order; a task that cannot be synced fails. ``how``: no syncfs if that says NOTHING."""
         devices: dict[int, list[tuple[Task, OpenFile]]] = {}
-        for task, file in _named(tasks):
-            devices.setdefault(self._device(file), []).append((task, file))
+        for task in tasks:
+            if task.error is None:
+                for file in task.named:
+                    devices.setdefault(self._device(file), []).append((task, file))
         for device, files in devices.items():
             # Whom another device has failed is undone, and its descriptors are closed.
             named = [(task, file) for task, file in files if task.error is None]
@@ -77,15 +81,10 @@ class Sync:
                 continue
             if self._is_ordered(device):
                 _sync_last(named)
-            elif how is How.NOTHING or not self._sync_whole([file for _, file in named]):
+            elif how is How.NOTHING:
                 _file_by_file(named)
-
-    def after_failure(self, tasks: Sequence[Task], progress: Progress, how: How) -> None:
-        """The last step of the batch of ``tasks`` has failed."""
-        if how is How.WHOLE:
-            _file_by_file(_named(tasks))
-        else:
-            _fail_all(_named(tasks), OSError(progress.error, os.strerror(progress.error)))
+            else:
+                self._sync_whole(named)
 
     def _device(self, file: OpenFile) -> int:
         return self._usual.get(file.folder) or os.fstat(file.fd).st_dev
@@ -95,16 +94,14 @@ class Sync:
             self._ordered[device] = self._one_log(device)
         return self._ordered[device]
 
-    def _sync_whole(self, files: Sequence[OpenFile]) -> bool:
-        """False: it failed; then each descriptor is told of its own file's errors."""
+    def _sync_whole(self, named: Sequence[tuple[Task, OpenFile]]) -> None:
+        """If that fails an fsync of each file would find out nothing: it says that all is well although a block of
+        many files' inodes, which syncfs could not write, is lost (ext4 without a journal)."""
         start = self._now()
-        ok: bool = _libc.syncfs(files[0].fd) == 0
-        self.took(self._now() - start, len(files))
-        return ok
-
-
-def _named(tasks: Iterable[Task]) -> list[tuple[Task, OpenFile]]:
-    return [(task, file) for task in tasks if task.error is None for file in task.named]
+        error = ctypes.get_errno() if _libc.syncfs(named[0][1].fd) < 0 else 0
+        self.took(self._now() - start, len(named), error)
+        if error:
+            _fail_all(named, OSError(error, os.strerror(error)))
 
 
 def _sync_last(named: Sequence[tuple[Task, OpenFile]]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import os
 import resource
+import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +20,7 @@ import pytest
 from mailserver.store import nursery
 from mailserver.store import sync as module
 from mailserver.store.durable import Durable, FileSlice, Job, NewFile, RemovalFailed
-from mailserver.store.steps import STEPS, How, Progress, Steps, Whole
+from mailserver.store.steps import COMPILED, STEPS, How, Steps
 from mailserver.store.sync import Sync
 
 
@@ -34,11 +36,13 @@ async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     if compiled == "compiled" and STEPS is None:
         pytest.skip("no C compiler was there when this was installed")
     sync = Sync(folders, time.monotonic, one_log) if log else None
+    open_before = len(os.listdir("/proc/self/fd"))
     made = Durable(
         asyncio.get_running_loop(), folders, sync=sync, steps=STEPS if compiled == "compiled" else None
     )
     yield made
     made.close()
+    assert len(os.listdir("/proc/self/fd")) == open_before
     assert [names for *_, names in os.walk(tmp_path / "nursery") if names] == []
 
 
@@ -116,6 +120,28 @@ async def test_new_names_stand_when_a_removal_fails(durable: Durable, box: Path)
     (box / "folder").mkdir()
     with pytest.raises(RemovalFailed):
         await durable.commit(Job((file(box, "a", b"1"),), remove=(f"{box}/folder",)))
+    assert shown(box) == {"a": b"1"}
+
+
+async def test_a_message_of_many_pieces(durable: Durable, box: Path) -> None:
+    """As one that came in a hundred chunks; C takes 64."""
+    pieces = [b"%d." % n for n in range(2_000)]
+    few, many = file(box, "few", *pieces[:65]), file(box, "many", *pieces)
+    await asyncio.gather(*(durable.commit(Job((new,))) for new in (file(box, "one", b"1"), few, many)))
+    assert shown(box) == {"one": b"1", "few": b"".join(pieces[:65]), "many": b"".join(pieces)}
+
+
+async def test_octets_that_end_a_string_in_c(durable: Durable, box: Path) -> None:
+    await durable.commit(Job((file(box, "\udcff", b"a\0b", b"", b"\0"),)))
+    with pytest.raises(OSError, match="null byte"):
+        await durable.commit(Job((file(box, "half\0name", b"x"),)))
+    assert shown(box) == {"\udcff": b"a\0b\0"}
+
+
+async def test_one_file_asked_for_twice_is_had_once(durable: Durable, box: Path) -> None:
+    new = file(box, "a", b"1")
+    answers = await asyncio.gather(*(durable.commit(Job((new,))) for _ in range(2)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [type(None), FileExistsError]
     assert shown(box) == {"a": b"1"}
 
 
@@ -229,29 +255,78 @@ async def test_a_full_disk_and_its_recovery(durable: Durable, tiny: Path) -> Non
     await durable.commit(Job((file(tiny, "fits", b"x" * 20_000),)))
 
 
-class SickDisk(Steps):
-    """EIO from the disk itself cannot be had here, so the last step is left out and is said to have failed."""
+SICK = """
+#undef fsync
+#undef syncfs
+#undef sync_file_range
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+static int fails(int fd, const char *content, int error)
+{
+    char found[4];
+    int so = pread(fd, found, 4, 0) == 4 && memcmp(found, content, 4) == 0;
+    if (so)
+        errno = error;
+    return so;
+}
+int sick_fsync(int fd) { return fails(fd, "sick", EIO) ? -1 : fsync(fd); }
+int sick_syncfs(int fd) { return fails(fd, "sick", EDQUOT) ? -1 : syncfs(fd); }
+int sick_range(int fd, off64_t from, off64_t length, unsigned how)
+{
+    return how != SYNC_FILE_RANGE_WRITE && fails(fd, "torn", EIO) ? -1 : sync_file_range(fd, from, length, how);
+}
+"""
 
-    def commit(self, folder: str, files: Sequence[Whole], how: How) -> Progress:
-        assert how is not How.NOTHING
-        return super().commit(folder, files, How.NOTHING)._replace(error=errno.EIO)
+
+@pytest.fixture(scope="module")
+def sick(tmp_path_factory: pytest.TempPathFactory) -> Steps | None:
+    """EIO from the disk itself cannot be had here: compiled code that has it with a file that begins with "sick" (the
+    last step) or "torn" (its content). None where there is no compiled code."""
+    compiler = shutil.which("cc")
+    if STEPS is None or compiler is None:
+        return None
+    folder = tmp_path_factory.mktemp("sick")
+    (folder / "sick.c").write_text(SICK)
+    calls = "-Dfsync=sick_fsync", "-Dsyncfs=sick_syncfs", "-Dsync_file_range=sick_range"
+    sources = COMPILED.with_name("steps.c"), folder / "sick.c"
+    subprocess.run([compiler, "-shared", "-fPIC", *calls, "-o", folder / "steps.so", *sources], check=True)
+    return Steps(folder / "steps.so")
 
 
-async def test_a_failing_sync_undoes_just_its_job(
-    durable: Durable, box: Path, monkeypatch: pytest.MonkeyPatch
+def no_log(_device: int) -> bool:
+    """As on ext4 without a journal."""
+    return False
+
+
+async def test_a_failing_syncfs_is_not_overruled_by_fsync(
+    durable: Durable, box: Path, monkeypatch: pytest.MonkeyPatch, sick: Steps | None
 ) -> None:
-    """The system calls are replaced, too, where they are made by Python."""
-    monkeypatch.setattr(durable._disk._sync, "_is_ordered", lambda _device: False)
+    """ext4 without a journal: syncfs cannot write a block of inodes; then fsync of each of those files is fine, and
+    they are lost. So all fail, and what comes next is synced file by file, where a failure is its job's."""
+    monkeypatch.setattr(durable._disk, "_sync", Sync([], time.monotonic, no_log))
     if durable._disk._steps is not None:
-        monkeypatch.setattr(durable._disk, "_steps", SickDisk())
-    (box / "sick").mkdir()
+        monkeypatch.setattr(durable._disk, "_steps", sick)
+
+    def syncfs(_fd: int) -> int:
+        ctypes.set_errno(errno.EDQUOT)
+        return -1
 
     def fsync(fd: int) -> None:
         if os.readlink(f"/proc/self/fd/{fd}") == f"{box}/sick":
             raise OSError(errno.EIO, "Input/output error")
 
+    monkeypatch.setattr(module._libc, "syncfs", syncfs, raising=False)
     monkeypatch.setattr(module.os, "fsync", fsync)
-    monkeypatch.setattr(module._libc, "syncfs", lambda fd: -1, raising=False)
+    (box / "sick").mkdir()
+    answers = await asyncio.gather(
+        *(durable.commit(Job((file(box, text.decode(), text),))) for text in (b"1", b"2", b"sick")),
+        return_exceptions=True,
+    )
+    assert [getattr(answer, "errno", None) for answer in answers] == [errno.EDQUOT] * 3
+    assert shown(box) == {}
     good = [durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(4)]
     with pytest.raises(OSError, match="Input/output"):
         await durable.commit(
@@ -264,29 +339,39 @@ async def test_a_failing_sync_undoes_just_its_job(
 
 @pytest.mark.parametrize("compiled", [False, True])
 async def test_a_failing_sync_of_the_one_log_undoes_all_that_waited_for_it(
-    box: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
+    box: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool, sick: Steps | None
 ) -> None:
-    if compiled and STEPS is None:
-        pytest.skip("no C compiler was there when this was installed")
+    if compiled and sick is None:
+        pytest.skip("no C compiler is here")
     folders = nursery.prepare(f"{box}/nursery") if compiled else []
-    sync, steps = Sync(folders, time.monotonic, one_log), SickDisk() if compiled else None
-    durable = Durable(asyncio.get_running_loop(), folders, sync=sync, steps=steps)
-    sick = iter([OSError(errno.EIO, "Input/output error")])
+    sync = Sync(folders, time.monotonic, one_log)
+    durable = Durable(asyncio.get_running_loop(), folders, sync=sync, steps=sick if compiled else None)
+    errors = iter([] if compiled else [OSError(errno.EIO, "Input/output error")])
 
     def fsync(fd: int) -> None:
-        for error in sick:  # once: the kernel tells a descriptor only once, too
+        for error in errors:  # once: the kernel tells a descriptor only once, too
             raise error
 
     monkeypatch.setattr(module.os, "fsync", fsync)
-    futures = [durable.commit(Job((file(box, f"{n}", b"x"),))) for n in range(3)]
-    assert [type(answer) for answer in await asyncio.gather(*futures, return_exceptions=True)] == [
-        OSError
-    ] * 3
+    answers = await asyncio.gather(
+        *(durable.commit(Job((file(box, text.decode(), text),))) for text in (b"1", b"2", b"sick")),
+        return_exceptions=True,
+    )
+    assert [getattr(answer, "errno", None) for answer in answers] == [errno.EIO] * 3
     assert shown(box) == {}
-    monkeypatch.setattr(durable._disk, "_steps", STEPS if compiled else None)
     await durable.commit(Job((file(box, "later", b"x"),)))
     assert shown(box) == {"later": b"x"}
     durable.close()
+
+
+async def test_content_that_does_not_reach_the_disk_is_written_anew(
+    durable: Durable, box: Path, monkeypatch: pytest.MonkeyPatch, sick: Steps | None
+) -> None:
+    if durable._disk._steps is not None:
+        monkeypatch.setattr(durable._disk, "_steps", sick)
+    contents = b"1", b"torn", b"3", b"4"
+    await asyncio.gather(*(durable.commit(Job((file(box, text.decode(), text),))) for text in contents))
+    assert shown(box) == {text.decode(): text for text in contents}
 
 
 async def test_a_folder_that_may_not_be_written(durable: Durable, box: Path) -> None:
@@ -321,16 +406,20 @@ async def test_a_job_that_fails_between_its_names_takes_no_name_of_the_next(
     assert shown(box) == {"taken": b"old", "before": b"1", "after": b"2"}
 
 
-@pytest.mark.parametrize("last", ["its names are elsewhere", "its content was copied first"])
+@pytest.mark.parametrize(
+    "last", ["its names are elsewhere", "its content was copied first", "it has no name"]
+)
 async def test_the_one_log_is_written_up_to_the_last_name_on_it(
     box: Path, shm: Path, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
     synced: list[int] = []
     monkeypatch.setattr(module.os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
-    durable = Durable(asyncio.get_running_loop(), sync=Sync([], time.monotonic, one_log))
+    folders = nursery.prepare(f"{box}/nursery")
+    durable = Durable(asyncio.get_running_loop(), folders, sync=Sync(folders, time.monotonic, one_log))
     here, there = file(box, "here", b"1"), NewFile((b"2",), f"{box}/tmp/there", (f"{shm}/new/there",))
     first = NewFile((b"3",), f"{box}/tmp/first", (f"{shm}/new/first", f"{box}/new/copied"))
-    jobs = [Job((here,)), Job((there,))] if last == "its names are elsewhere" else [Job((first, here))]
+    files = {"its names are elsewhere": (here, there), "its content was copied first": (first, here)}
+    jobs = [Job((new,)) for new in files.get(last, (here, NewFile((b"4",), f"{box}/tmp/none", ())))]
     await asyncio.gather(*map(durable.commit, jobs))
     durable.close()
     assert os.stat(box / "new/here").st_ino in synced
@@ -387,7 +476,13 @@ def test_which_call_makes_a_batch_durable_where_the_file_system_has_no_one_log(t
     assert sync.how(folder, 1, 100) is How.WHOLE  # else up to 101 calls
     time = 3.0
     for _ in range(4):
-        sync.took(0.5, 1)  # seconds: somebody copies a film
+        sync.took(0.5, 1, 0)  # seconds: somebody copies a film
     assert {sync.how(folder, 1, 100) for _ in range(32)} == {How.NOTHING}
     assert sync.how(folder, 1, 100) is How.WHOLE
+    sync.took(0.5, 1, 0)  # still at it
+    assert {sync.how(folder, 1, 100) for _ in range(32)} == {How.NOTHING}
+    assert sync.how(folder, 1, 100) is How.WHOLE
+    time = 4.0
+    sync.how(folder, 0, 0)  # removals alone are no flow of mail
+    assert sync.how(folder, 1, 1) is How.NOTHING
     assert Sync([folder], lambda: time, one_log).how(folder, 1, 1) is How.LAST
