@@ -291,7 +291,7 @@ def sick(tmp_path_factory: pytest.TempPathFactory) -> Steps | None:
     folder = tmp_path_factory.mktemp("sick")
     (folder / "sick.c").write_text(SICK)
     calls = "-Dfsync=sick_fsync", "-Dsyncfs=sick_syncfs", "-Dsync_file_range=sick_range"
-    sources = COMPILED.with_name("steps.c"), folder / "sick.c"
+    sources = COMPILED.with_name("steps.c"), COMPILED.with_name("listing.c"), folder / "sick.c"
     subprocess.run([compiler, "-shared", "-fPIC", *calls, "-o", folder / "steps.so", *sources], check=True)
     return Steps(folder / "steps.so")
 
