@@ -27,7 +27,9 @@ def entries(path: Path | str) -> list[Entry]:
     first, *others = [scan(str(path), Files(), steps) for steps in WAYS]
     assert all(other == first and other.octets == first.octets for other in others)
     assert all(scan(str(path), first, steps) is first for steps in WAYS)
-    return [first.entry(index) for index in range(len(first.names))]
+    found = [first.entry(index) for index in range(len(first.names))]
+    assert first.unique_ids(0, len(found)) == [entry.uid for entry in found]  # UIDL and UIDL n, RFC 1939 7
+    return found
 
 
 UID = re.compile(r"[\x21-\x7e]{1,70}\Z")  # RFC 1939 7
@@ -111,6 +113,7 @@ shaped = st.builds(
 
 @settings(max_examples=100)
 @given(st.sets(hostile | shaped, max_size=8), st.sets(hostile | shaped, max_size=8))
+@example({b"1.a\n1.b", b"1.b", b"1.\x80"}, set())
 @example({b"1000000000.M000000P1.\n,S=1,W=1"}, {b"1000000000.M000000P1.\n,S=1,W=1:2,"})
 def test_any_names_can_be_scanned(new: set[bytes], cur: set[bytes]) -> None:
     with TemporaryDirectory() as where:
