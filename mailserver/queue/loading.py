@@ -23,13 +23,9 @@ class Loading:
     """``found`` is called with every message, and ``between`` after each portion: whether to go on."""
 
     def __init__(
-        self,
-        spool: Spool,
-        tasks: Tasks,
-        found: Callable[[Loaded], None],
-        between: Callable[[], bool],
+        self, spool: Spool, tasks: Tasks, found: Callable[[Loaded], None], between: Callable[[], bool],
         emit: Emit,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._spool, self._tasks, self._found, self._between = spool, tasks, found, between
         self._emit, self._known = emit, 0
         self._work: asyncio.Task[None] | None = None

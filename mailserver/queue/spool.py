@@ -81,11 +81,9 @@ class Spool:
         self._messages, self._tmp = f"{root}/msg", f"{root}/tmp"  # noqa: S108 - our own
         self._serial = count()
         self._pid = os.getpid()
-        self._found, self._states, self._passed = (
-            list[str](),
-            set[str](),
-            0,
-        )  # by load(); how many it is done with
+        self._found: list[str] = []  # ids, while load() goes through them
+        self._passed = 0  # it is done with so many of them
+        self._states: set[str] = set()  # ids that have a progress file
         self._unchecked: list[str] = []  # ids whose content load() has not read
 
     # ---- writing: what Durable is to do --------------------------------------------------------------------
@@ -189,6 +187,7 @@ class Spool:
                         self._load_progress(name, read_only) is not None
                     ):  # else it is none of ours, and set aside
                         durable.discard(f"{self._messages}/{name}.state")
+        self._found, self._states = [], set()
 
     def abandon_scrub(self) -> None:
         """A running scrub ends after the file it is at."""
