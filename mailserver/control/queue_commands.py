@@ -71,6 +71,8 @@ def _changes(queue: Queue, trusted_again: Callable[[str], None]) -> Handlers:
 def _known(queue: Queue, ids: list[str]) -> list[str]:
     if missing := [name for name in ids if queue.show(name) is None]:
         nothing = "; nothing was done" if len(missing) < len(ids) else ""
+        if queue.status()["loading"]:
+            nothing += "; it is still being loaded, so they may come"
         raise Refused(f"not in the queue: {', '.join(missing)}{nothing}")
     return ids
 

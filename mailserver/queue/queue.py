@@ -78,7 +78,7 @@ class Queue:
         self._reloaded: set[str] = set()  # found at start-up and not tried since
         self._new: dict[str, bytes] = {}  # contents accepted since the last pump: their first attempt is next
         self._alarm, self._running = Alarm(self._pump), False
-        self._loading = Loading(spool, self._tasks, self._loaded, self.kick)
+        self._loading = Loading(spool, self._tasks, self._loaded, self.kick, emit)
 
     def reconfigure(self, settings: Settings) -> None:
         """Other settings, from the next decision on."""

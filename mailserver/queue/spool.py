@@ -81,6 +81,9 @@ class Spool:
         self._messages, self._tmp = f"{root}/msg", f"{root}/tmp"  # noqa: S108 - our own
         self._serial = count()
         self._pid = os.getpid()
+        self._found: list[str] = []  # ids, while load() goes through them
+        self._passed = 0  # it is done with so many of them
+        self._states: set[str] = set()  # ids that have a progress file
         self._unchecked: list[str] = []  # ids whose content load() has not read
 
     # ---- writing: what Durable is to do --------------------------------------------------------------------
@@ -152,30 +155,39 @@ class Spool:
                 abandoned = [entry.path for entry in entries if not entry.is_dir(follow_symlinks=False)]
             for path in abandoned:
                 durable.discard(path)
-        names, states = self._list()
-        self._unchecked = []
+        self._found, self._states = self._list()
+        self._unchecked, self._passed = [], 0
+        yield from self.load_rest(read_only=read_only)
+
+    def load_rest(self, *, read_only: bool = False) -> Iterator[Loaded]:
+        """What load() found and had not come to when it raised an error, which is no fault of the file it was at."""
+        names, states = self._found[self._passed :], self._states
         paths = [path for name in names for path in self._paths(name, name in states)]
         contents = read_ahead(paths, _SMALL)
         for name in names:
             data, state = next(contents), next(contents) if name in states else None
+            loaded: Loaded | None
             try:
                 loaded = self._load_one(name, data, name in states, state, read_only)
             except FileNotFoundError:  # settled meanwhile (read_only beside a running server)
-                continue
+                loaded = None
             except (SpoolDamaged, OSError) as error:
                 if isinstance(error, OSError) and error.errno in _OURS:
                     raise
+                loaded = None
                 if not read_only and not self._stays(name, error):
                     self.quarantine(name, str(error))
-            else:
+            self._passed += 1
+            if loaded is not None:
                 yield loaded
         if not read_only:
-            for name in states.difference(names):
+            for name in states.difference(self._found):
                 with suppress(OSError):  # unreadable: it stays
                     if (
                         self._load_progress(name, read_only) is not None
                     ):  # else it is none of ours, and set aside
                         durable.discard(f"{self._messages}/{name}.state")
+        self._found, self._states = [], set()
 
     def abandon_scrub(self) -> None:
         """A running scrub ends after the file it is at."""
@@ -274,7 +286,7 @@ class Spool:
         except FileNotFoundError:
             return None
         except (SpoolDamaged, OSError) as error:
-            if isinstance(error, OSError) and error.errno in _UNREADABLE:
+            if isinstance(error, OSError) and error.errno in _UNREADABLE | _OURS:
                 raise  # without it nobody knows who has got the message already
             if not read_only:
                 self._set_aside(id + ".state", id, str(error))

@@ -81,7 +81,9 @@ class Files:
     def unique_ids(self, start: int, stop: int) -> list[str]:
         """Those of a range: one search over many names costs a quarter of as many entries."""
         some = self.names[start:stop]
-        found = [] if self.uids else _USUAL_UID.findall("\n".join(some) + "\n")
+        text = "\n".join(some) + "\n"
+        usual = not self.uids and text.count("\n") == len(some)  # a name may have a line feed inside
+        found = _USUAL_UID.findall(text) if usual else []
         if len(found) == len(some):
             return found
         return [self.entry(index).uid for index in range(start, start + len(some))]

@@ -27,21 +27,30 @@ _MEASURED = 250  # files read by one call
 def scan(path: str, old: Files, steps: Steps | None = STEPS) -> Files:
     """What the Maildir holds; ``old`` itself if that is still true. Sizes that names do not tell are taken from
     ``old``, else the files are read and counted. Blocking, raises OSError."""
+    files, complete = _read(path, old, steps)
+    if not complete:  # a file is gone or not ours to read; or another program moved it, and it is found now
+        files, _ = _read(path, files, steps)
+    return old if files == old else files
+
+
+def _read(path: str, old: Files, steps: Steps | None) -> tuple[Files, bool]:
+    """What scan() returns, and whether every file that was listed could be read."""
     files = Files()
     compiled = steps.maildir(f"{path}/new", f"{path}/cur") if steps is not None else None
     if compiled is None:
         new, cur = listing(path)
         if old.is_just(new, cur):
-            return old
+            return old, True
         files.names, files.sizes = _arranged(path, new, cur)
     else:
         files.names, files.sizes = compiled
+    listed = len(files.names)
     if files.sizes and min(files.sizes) < 0:
         _measure(path, files, old, steps)
     files.octets = sum(size >> 1 for size in files.sizes)
     if compiled is None:
         files.uids = _uids(files.names)
-    return old if files == old else files
+    return files, len(files.names) == listed
 
 
 def _arranged(path: str, new: list[str], cur: list[str]) -> tuple[list[str], array[int]]:

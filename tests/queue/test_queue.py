@@ -6,6 +6,7 @@ import asyncio
 import email
 import email.policy
 import os
+import resource
 
 import pytest
 from house import CONTENT, RECEIVED, House, everybody
@@ -466,6 +467,31 @@ async def test_new_mail_does_not_wait_until_a_deep_queue_is_loaded(tmp_path):
         again.balance()
     async with House(tmp_path) as last:
         assert last.loaded == 0
+
+
+async def test_what_could_not_be_read_while_the_queue_is_loaded_beside_the_work_is_loaded_later(tmp_path):
+    deep = 2 * PORTION
+    async with House(tmp_path) as house:
+        house.gate = asyncio.Event()
+        content = b"x" * 20_000 + b"\n"  # more than is read before its turn
+        await asyncio.gather(*(house.send(f"{n}@deep.test", content=content) for n in range(deep)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    later = House(tmp_path, patience=0)
+    later.clock -= 600  # nothing is due
+    async with later as again:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            await again.saw(Problem)
+            assert "Too many open files" in again.of(Problem)[0].text
+            assert again.queue.status()["loading"] and again.queue.status()["queued"] < deep
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        again.clock += 1200
+        await again.saw(Removed, deep)
+        tried = [attempt.envelope.id for attempt in again.attempts]
+        assert len(tried) == len(set(tried)) == deep  # each once
+        assert not again.queue.status()["loading"] and len(again.of(Problem)) == 1
+        again.balance()
 
 
 async def test_a_stop_does_not_wait_until_a_deep_queue_is_loaded(tmp_path):

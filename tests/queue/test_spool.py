@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
@@ -195,6 +196,30 @@ def test_progress_outlives_a_message_that_cannot_be_removed(office: Office) -> N
     with pytest.raises(RemovalFailed):
         office.commit(office.spool.removal("A1"))
     assert (office.root / "msg" / "A1.state").exists()
+
+
+def test_progress_that_cannot_be_opened_for_a_moment_is_not_set_aside(office: Office) -> None:
+    """Without it the message would be sent again to those who have it."""
+    for id in ("A1", "A2"):
+        office.write(office.spool.new_file(envelope(id), (TEXT,)))
+        tried = envelope(id)
+        tried.recipients[0].state, tried.recipients[0].last_reply = State.DELIVERED, "x" * 20_000
+        office.write(office.spool.progress(tried, attempts=1, due=2e9, held=False))
+    spool = Spool(str(office.root), emit=office.events.append)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    messages = spool.load()
+    found = [next(messages)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        with pytest.raises(OSError, match="Too many open files"):
+            next(messages)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    found += spool.load_rest()
+    assert {(loaded.envelope.id, loaded.attempts, loaded.envelope.recipients[0].state) for loaded in found} == {
+        ("A1", 1, State.DELIVERED), ("A2", 1, State.DELIVERED),
+    }  # fmt: skip
+    assert office.events == [] and len(os.listdir(office.root / "msg")) == 4
 
 
 def test_a_message_that_cannot_be_set_aside_does_not_stop_the_start(office: Office) -> None:

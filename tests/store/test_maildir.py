@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +18,7 @@ from mailserver.store.content import Content
 from mailserver.store.files import Entry, Files
 from mailserver.store.maildir import NameSource
 from mailserver.store.scan import scan, wire_sizes
-from mailserver.store.steps import STEPS
+from mailserver.store.steps import STEPS, Steps
 
 WAYS = [None] if STEPS is None else [None, STEPS]
 
@@ -27,7 +28,9 @@ def entries(path: Path | str) -> list[Entry]:
     first, *others = [scan(str(path), Files(), steps) for steps in WAYS]
     assert all(other == first and other.octets == first.octets for other in others)
     assert all(scan(str(path), first, steps) is first for steps in WAYS)
-    return [first.entry(index) for index in range(len(first.names))]
+    found = [first.entry(index) for index in range(len(first.names))]
+    assert first.unique_ids(0, len(found)) == [entry.uid for entry in found]  # UIDL and UIDL n, RFC 1939 7
+    return found
 
 
 UID = re.compile(r"[\x21-\x7e]{1,70}\Z")  # RFC 1939 7
@@ -111,6 +114,7 @@ shaped = st.builds(
 
 @settings(max_examples=100)
 @given(st.sets(hostile | shaped, max_size=8), st.sets(hostile | shaped, max_size=8))
+@example({b"1.a\n1.b", b"1.b", b"1.\x80"}, set())
 @example({b"1000000000.M000000P1.\n,S=1,W=1"}, {b"1000000000.M000000P1.\n,S=1,W=1:2,"})
 def test_any_names_can_be_scanned(new: set[bytes], cur: set[bytes]) -> None:
     with TemporaryDirectory() as where:
@@ -208,3 +212,22 @@ def test_compiled_lines_for_uidl_and_list_are_those_of_the_entries(names: list[b
     assert lines == (expected.encode() if natural else None)
     lines = files.lines(1, len(names), STEPS, unique_ids=False)
     assert lines == b"".join(b"%d %d\r\n" % (number, size) for number in range(2, len(names) + 1))
+
+
+@pytest.mark.parametrize("steps", WAYS)
+def test_what_another_program_moves_to_cur_meanwhile_is_in_the_listing(
+    tmp_path: Path, steps: Steps | None
+) -> None:
+    """Its name tells no size: it is read after it was listed, and then it lies elsewhere."""
+    maildir.make(str(tmp_path))
+    names = {f"{number}.M1P1.other" for number in range(2000)}
+    for name in names:
+        (tmp_path / "new" / name).write_bytes(b"ab\n")
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(
+            lambda: [(tmp_path / "new" / name).rename(tmp_path / "cur" / f"{name}:2,") for name in names]
+        )
+        while not moving.done():
+            files = scan(str(tmp_path), Files(), steps)
+            assert {maildir.base_name(name) for name in files.names} == names
+            assert files.octets == 4 * len(names)
