@@ -24,16 +24,18 @@ def read_ahead(paths: Sequence[str], most: int, steps: Steps | None = STEPS) -> 
         yield from repeat(None, len(paths))
         return
     left = iter(range(0, len(paths), PORTION))
-    coming: deque[Future[list[bytes | None]]] = deque()
     ahead = 1
-    with ThreadPoolExecutor(AHEAD, "read-ahead") as pool:
-        for _ in range(0, len(paths), PORTION):
-            coming += _begun(pool, steps, paths, most, islice(left, ahead - len(coming)))
+    pool = ThreadPoolExecutor(AHEAD, "read-ahead")
+    try:
+        coming = deque(_begun(pool, steps, paths, most, islice(left, ahead)))
+        while coming:
             if not coming[0].done():  # what is in memory is read sooner than the caller is ready for it
                 ahead = min(ahead + 1, AHEAD)
             found = coming.popleft().result()
             coming += _begun(pool, steps, paths, most, islice(left, ahead - len(coming)))
             yield from found
+    finally:  # whoever wants no more, at a stop, does not wait for what is being read
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _begun(

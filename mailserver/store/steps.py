@@ -91,11 +91,8 @@ class Steps:
         if ctypes.c_int.in_dll(library, "steps_version").value != VERSION:
             raise OSError(errno.ENOEXEC, "of another version", str(path))
         self._commit, self._link, self._close = library.commit_files, library.link_files, library.close_files
-        self._unlink, self._read, self._read_files = (
-            library.unlink_files,
-            library.read_cached,
-            library.read_files,
-        )
+        self._unlink, self._read = library.unlink_files, library.read_cached
+        self._read_files = library.read_files
         self._read.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long
         self._list, self._free, self._measure = library.list_maildir, library.free_listing, library.wire_sizes
         self._list.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.POINTER(_Listing)

@@ -450,11 +450,16 @@ async def test_the_queue_survives_a_restart_and_hold_does_too(tmp_path):
         again.balance()
 
 
-async def test_new_mail_does_not_wait_until_a_deep_queue_is_loaded(tmp_path):
-    deep = 3 * PORTION + 1
+async def queued_before(tmp_path, count, **message):
+    """So many messages, of an earlier run, none of which has been delivered."""
     async with House(tmp_path) as house:
         house.gate = asyncio.Event()
-        await asyncio.gather(*(house.send(f"{n}@deep.test") for n in range(deep)))
+        await asyncio.gather(*(house.send(f"{n}@deep.test", **message) for n in range(count)))
+
+
+async def test_new_mail_does_not_wait_until_a_deep_queue_is_loaded(tmp_path):
+    deep = 3 * PORTION + 1
+    await queued_before(tmp_path, deep)
     later = House(tmp_path, patience=0)
     later.clock += 60  # queue ids come from it
     async with later as again:
@@ -471,10 +476,7 @@ async def test_new_mail_does_not_wait_until_a_deep_queue_is_loaded(tmp_path):
 
 async def test_what_could_not_be_read_while_the_queue_is_loaded_beside_the_work_is_loaded_later(tmp_path):
     deep = 2 * PORTION
-    async with House(tmp_path) as house:
-        house.gate = asyncio.Event()
-        content = b"x" * 20_000 + b"\n"  # more than is read before its turn
-        await asyncio.gather(*(house.send(f"{n}@deep.test", content=content) for n in range(deep)))
+    await queued_before(tmp_path, deep, content=b"x" * 20_000 + b"\n")  # more than is read before its turn
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     later = House(tmp_path, patience=0)
     later.clock -= 600  # nothing is due
@@ -496,9 +498,7 @@ async def test_what_could_not_be_read_while_the_queue_is_loaded_beside_the_work_
 
 async def test_a_stop_does_not_wait_until_a_deep_queue_is_loaded(tmp_path):
     deep = 3 * PORTION + 1
-    async with House(tmp_path) as house:
-        house.gate = asyncio.Event()
-        await asyncio.gather(*(house.send(f"{n}@deep.test") for n in range(deep)))
+    await queued_before(tmp_path, deep)
     later = House(tmp_path, patience=0)
     later.gate = asyncio.Event()
     async with later as again:
