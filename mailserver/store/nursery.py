@@ -4,7 +4,8 @@ ext4 looks for a free inode in the block group of the folder, from the group's b
 over every inode that was freed there in the last minutes, one by one: after 5,000 mails have been fetched and deleted,
 each new one cost half a millisecond more. So files begin in FOLDERS folders that the file system is asked to spread
 over the disk (the T attribute of chattr(1)), one after the other, and are then linked to where they belong.
-Names exist here never, so there is nothing to clean up.
+It puts new folders where there are fewest yet, so the first ones come to lie together: more are made than needed, and
+those beside others are removed again. No file ever has a name here, so there is nothing to clean up.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from contextlib import suppress
 from mailserver.store import durable
 
 FOLDERS = 64
+_ATTEMPTS = 8 * FOLDERS
+_GROUP = 8192  # inodes of a block group, unless who made the file system wanted other than the usual
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of linux/fs.h
 _TOP_OF_HIERARCHY = 0x20000  # FS_TOPDIR_FL
 
@@ -28,13 +31,40 @@ def prepare(root: str) -> list[str]:
     """
     with suppress(OSError):
         durable.make_directory(root)
-    with suppress(OSError):  # a hint that most file systems do not know
+    with suppress(OSError):
+        with os.scandir(root) as entries:
+            folders = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+        if len(folders) == FOLDERS:
+            return folders
         _spread(root)
-    folders = [f"{root}/{number:02x}" for number in range(FOLDERS)]
-    for folder in folders:
+        return _far_apart(root)
+    # The hint is one that most file systems do not know, or the disk is full.
+    for number in range(FOLDERS):
         with suppress(OSError):
+            os.mkdir(f"{root}/{number:03x}", 0o700)
+    return [f"{root}/{number:03x}" for number in range(FOLDERS)]
+
+
+def _far_apart(root: str) -> list[str]:
+    """FOLDERS new or old folders in as many block groups as possible."""
+    groups: dict[int, str] = {}
+    beside: list[str] = []
+    for number in range(_ATTEMPTS):
+        folder = f"{root}/{number:03x}"
+        try:
             os.mkdir(folder, 0o700)
-    return folders
+        except FileExistsError:
+            if not os.path.isdir(folder):
+                continue
+        if groups.setdefault(os.stat(folder).st_ino // _GROUP, folder) != folder:
+            beside.append(folder)
+        if len(groups) == FOLDERS:
+            break
+    folders = [*groups.values(), *beside]
+    for folder in folders[FOLDERS:]:
+        with suppress(OSError):
+            os.rmdir(folder)
+    return sorted(folders[:FOLDERS])
 
 
 def _spread(root: str) -> None:
