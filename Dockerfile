@@ -11,7 +11,7 @@ RUN python3 -m venv tools \
     && python3 -m venv --without-pip /opt/venv \
     && tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir --only-binary=:all: --require-hashes \
         -r requirements/run.txt
-# A compiler for two files of our own (packaging/compile_steps.py). Where none can be had the image works without.
+# A compiler for our own few files of C (packaging/compile_steps.py). Where none can be had the image works without.
 RUN command -v cc >/dev/null \
     || { apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10 update \
          && apt-get install -qq -y --no-install-recommends gcc libc6-dev >/dev/null; } \

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import cycle
 
+from mailserver.store.belt import Taken
 from mailserver.store.crash import crash_point
-from mailserver.store.job import NewFile, RemovalFailed
+from mailserver.store.job import RemovalFailed
 from mailserver.store.naming import make_names
+from mailserver.store.parcel import How, Progress
 from mailserver.store.removal import unlink_each
-from mailserver.store.steps import How, Progress, Steps
+from mailserver.store.steps import Steps
 from mailserver.store.sync import Sync
 from mailserver.store.task import Task
 from mailserver.store.write import OpenFile, create, fill, start_writing, wait_written
@@ -23,32 +25,26 @@ class Disk:
 
     def __init__(self, nursery: Sequence[str], sync: Sync, steps: Steps | None) -> None:
         self._sync, self._steps = sync, steps
-        # A file without a name gets one through /proc.
-        self._nursery = cycle(nursery if nursery and os.path.isdir("/proc/self/fd") else (None,))
+        self._nursery = cycle(nursery or (None,))
 
-    def commit(self, batch: list[Task]) -> int:
-        """Each task's ``error`` says how it went. Returns how many were taken: fewer than all when
-        descriptors ran out, and the rest is to be tried again."""
+    def commit(self, batch: list[Task], taken: Taken) -> int:
+        """What is left of a batch. Each task's ``error`` says how it went. Returns how many were done: fewer than all
+        when descriptors ran out, and the rest is to be tried again."""
         nursery = next(self._nursery)
-        specs = [spec for task in batch for spec in task.job.files]
-        how = self._sync.how(nursery, len(specs), sum(len(spec.names) for spec in specs))
-        progress = self._at_once(specs, nursery, how)
+        files, how, progress = [file for task in batch for file in task.job.files], taken.how, taken.progress
+        if progress.error < 0 and not progress.fds:  # nothing is done yet
+            names = sum(len(file.names) for file in files)
+            how = self._sync.how(nursery, len(files), names, rested=taken.rested)
+            if self._steps is not None and nursery is not None:
+                progress = self._steps.commit(nursery, [task.job for task in batch], how)
+        if how is How.WHOLE and progress.error >= 0:
+            self._sync.took(progress.seconds, len(files), progress.error, taken.fast)
         done = len(batch)
         if not progress.durable:
             done = _write_each(batch, nursery, progress.fds)
             self._complete([task for task in batch[:done] if task.files], how, progress)
         _remove(batch[:done], self._steps)
         return done
-
-    def _at_once(self, specs: list[NewFile], nursery: str | None, how: How) -> Progress:
-        """A batch of nothing but new files of plain content, as nearly all are, is one call. What that leaves, and
-        any other batch, is done step by step."""
-        if self._steps is None or nursery is None or not specs or not all(map(_is_plain, specs)):
-            return Progress()
-        progress = self._steps.commit(nursery, specs, how)  # type: ignore[arg-type]  # _is_plain: parts are bytes
-        if how is How.WHOLE and progress.error >= 0:
-            self._sync.took(progress.seconds, len(specs), progress.error)
-        return progress
 
     # ---- step by step ----------------------------------------------------------------------------------------
     def _complete(self, tasks: list[Task], how: How, progress: Progress) -> None:
@@ -114,16 +110,6 @@ def _write_each(batch: list[Task], nursery: str | None, fds: Sequence[int]) -> i
                 task.error = None  # our own batch holds the descriptors: commit it, then try again
                 return number
     return len(batch)
-
-
-def _is_plain(spec: NewFile) -> bool:
-    """Such a file has a name, too: the last one of a batch is what is synced."""
-    return (
-        not spec.replace
-        and spec.adopt is None
-        and spec.names != ()
-        and all(type(part) is bytes for part in spec.parts)
-    )
 
 
 def _push(tasks: list[Task]) -> None:

@@ -26,14 +26,15 @@ import asyncio
 import errno
 import os
 import time
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 
-from mailserver.store.batches import BatchThread
+from mailserver.store.belt import Taken
+from mailserver.store.commit_thread import CommitThread
 from mailserver.store.crash import CRASH_POINTS, crash_point
 from mailserver.store.disk import Disk
-from mailserver.store.job import FileSlice, Job, NewFile, RemovalFailed, together
+from mailserver.store.job import FileSlice, Job, NewFile, RemovalFailed
+from mailserver.store.parcel import Progress
 from mailserver.store.removal import unlink_each
 from mailserver.store.steps import STEPS, Steps
 from mailserver.store.sync import Sync, sync_directory
@@ -54,9 +55,15 @@ class Durable:
         sync: Sync | None = None, steps: Steps | None = STEPS,
     ) -> None:  # fmt: skip
         self._loop = loop
-        self._disk = Disk(nursery, sync or Sync(nursery, time.monotonic), steps)
-        self._batches = self._jobs = self._failed = 0
-        self._thread = BatchThread(loop, _cut, self._commit)
+        folders = (
+            nursery if os.path.isdir("/proc/self/fd") else ()
+        )  # a file without a name gets one through /proc
+        sync = sync or Sync(folders, time.monotonic)
+        self._disk = Disk(folders, sync, steps)
+        self._jobs = self._failed = 0
+        self._thread = CommitThread(
+            loop, steps, folders, orders=sync.orders, work=self._commit, settle=self._settle
+        )
 
     def commit(self, job: Job) -> asyncio.Future[None]:
         """Make ``job`` durable. Its future: None, or the OSError that stopped it (RemovalFailed: see there).
@@ -69,45 +76,38 @@ class Durable:
         return future
 
     def close(self) -> None:
-        """Finish what was submitted, join the thread. Blocking; the loop's next turn resolves the futures."""
+        """Finish what was submitted, join the thread, resolve the futures. Blocking."""
         self._thread.close()
 
     def status(self) -> dict[str, int]:
         """Counts since the start: batches, jobs, failed jobs."""
-        return {"batches": self._batches, "jobs": self._jobs, "failed": self._failed}
+        return {"batches": self._thread.batches, "jobs": self._jobs, "failed": self._failed}
 
-    def _commit(self, batch: list[Task]) -> int:
-        try:
-            done = self._disk.commit(batch)
-        except Exception as bug:  # the thread must outlive a bug, and no waiter may wait for ever
-            done = len(batch)
-            for task in batch:
-                if task.error is None:
-                    error = OSError(errno.EIO, f"commit failed: {bug!r}")
-                    error.__cause__ = bug
-                    task.fail(error)
-        told = batch[:done]
-        self._batches += 1
-        self._jobs += done
-        self._failed += sum(task.error is not None for task in told)
-        crash_point("before-report")
-        with suppress(RuntimeError):  # the loop was closed before us: nobody is left to hear
-            self._loop.call_soon_threadsafe(_report, told)
-        return done
+    def _commit(self, batch: list[Task], taken: Taken) -> None:
+        while batch:
+            try:
+                done = self._disk.commit(batch, taken)
+            except Exception as bug:  # the thread must outlive a bug, and no waiter may wait for ever
+                done = len(batch)
+                for task in batch:
+                    if task.error is None:
+                        error = OSError(errno.EIO, f"commit failed: {bug!r}")
+                        error.__cause__ = bug
+                        task.fail(error)
+            batch, taken = batch[done:], taken._replace(progress=Progress(), fast=0)
 
-
-def _report(batch: list[Task]) -> None:
-    crash_point("after-report")
-    for task in batch:
-        if not task.future.done():
+    def _settle(self, tasks: Sequence[Task]) -> None:
+        crash_point("after-report")
+        self._jobs += len(tasks)
+        for task in tasks:
+            if task.error is not None:
+                self._failed += 1
+            if task.future.done():
+                continue
             if task.error is None:
                 task.future.set_result(None)
             else:
                 task.future.set_exception(task.error)
-
-
-def _cut(queued: deque[Task]) -> list[Task]:
-    return [queued.popleft() for _ in range(together(task.job for task in queued))]
 
 
 def discard(path: str) -> None:

@@ -1,4 +1,4 @@
-"""What takes many steps, in C (steps.c, listing.c): one call for all, without the interpreter's lock.
+"""What takes many steps, in C (steps.c, commit.c, belt.c, listing.c): one call for all, without the interpreter's lock.
 
 Each system call of a commit takes microseconds, but from Python each gives the lock away and has to wait for the event
 loop's thread to get it back; what is done with the name of every message of a mailbox takes a tenth of the time, and
@@ -13,13 +13,13 @@ import errno
 import os
 from array import array
 from collections.abc import Sequence
-from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple
 
 from mailserver.store import crash
+from mailserver.store.job import Job
+from mailserver.store.parcel import How, ParcelForm, Progress, ProgressForm, form, path_of
 
-VERSION = 5  # of steps.c
+VERSION = 6  # of steps.c
 COMPILED = Path(__file__).with_name("_steps.so")
 LINE_MAX = 96  # octets of a line of LIST or UIDL, more than there can be
 _PIECE = 1 << 18  # octets of names that become strings before other threads get their turn
@@ -34,63 +34,19 @@ class _Listing(ctypes.Structure):
     )  # fmt: skip
 
 
-class How(IntEnum):
-    """The last step of a batch: none here, fsync of the last file, or syncfs (steps.c has the same numbers)."""
-
-    NOTHING, LAST, WHOLE = range(3)
-
-
-class Whole(NamedTuple):
-    """A file to be written: its content and its names."""
-
-    parts: Sequence[bytes]
-    names: Sequence[str]
-
-
-class Progress(NamedTuple):
-    """How far a batch came. ``fds``: of the first files, which are written; empty when all is ``durable``. ``named``:
-    how many names were made, the first ones. ``error``: errno of the last sync, -1: not tried; ``seconds``: its time.
-    """
-
-    durable: bool = False
-    fds: Sequence[int] = ()
-    named: int = 0
-    error: int = -1
-    seconds: float = 0.0
-
-
-class _Batch(ctypes.Structure):
-    _fields_ = (
-        ("folder", ctypes.c_char_p), ("files", ctypes.c_int),
-        ("part_counts", ctypes.POINTER(ctypes.c_int)), ("parts", ctypes.POINTER(ctypes.c_char_p)),
-        ("sizes", ctypes.POINTER(ctypes.c_size_t)),
-        ("name_counts", ctypes.POINTER(ctypes.c_int)), ("names", ctypes.POINTER(ctypes.c_char_p)),
-        ("fds", ctypes.POINTER(ctypes.c_int)),
-    )  # fmt: skip
-
-
-class _Progress(ctypes.Structure):
-    _fields_ = (
-        ("written", ctypes.c_int), ("named", ctypes.c_int), ("error", ctypes.c_int), ("time", ctypes.c_int64),
-    )  # fmt: skip
-
-
-def _path(name: str) -> bytes:
-    """As functions of ``os`` take it: C would take what stands before a NUL for the whole name."""
-    path = os.fsencode(name)
-    if b"\0" in path:
-        raise ValueError("embedded null byte")
-    return path
-
-
 class Steps:
     """The functions of steps.c. Raises OSError when the file cannot be loaded or was made of another steps.c."""
 
     def __init__(self, path: Path = COMPILED) -> None:
+        self.path = path
         library = ctypes.CDLL(str(path))
         if ctypes.c_int.in_dll(library, "steps_version").value != VERSION:
             raise OSError(errno.ENOEXEC, "of another version", str(path))
         self._commit, self._link, self._close = library.commit_files, library.link_files, library.close_files
+        self._commit.argtypes = (
+            ctypes.POINTER(ParcelForm), ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int,
+            ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ProgressForm),
+        )  # fmt: skip
         self._unlink, self._read = library.unlink_files, library.read_cached
         self._read_files = library.read_files
         self._read.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long
@@ -109,27 +65,20 @@ class Steps:
         if crash.ARMED is not None:
             library.arm_crash(*crash.ARMED)
 
-    def commit(self, folder: str, files: Sequence[Whole], how: How) -> Progress:
-        """Write ``files``, which begin without a name in ``folder``, make their names, and sync."""
-        count = len(files)
-        parts = [part for file in files for part in file.parts]
-        names = [_path(name) for file in files for name in file.names]
-        fds, progress = (ctypes.c_int * count)(), _Progress()
-        batch = _Batch(
-            _path(folder), count,
-            (ctypes.c_int * count)(*[len(file.parts) for file in files]),
-            (ctypes.c_char_p * len(parts))(*parts), (ctypes.c_size_t * len(parts))(*map(len, parts)),
-            (ctypes.c_int * count)(*[len(file.names) for file in files]),
-            (ctypes.c_char_p * len(names))(*names), fds,
-        )  # fmt: skip
-        durable = self._commit(ctypes.byref(batch), how, ctypes.byref(progress))
-        open_fds = () if durable else fds[: progress.written]
-        return Progress(bool(durable), open_fds, progress.named, progress.error, progress.time / 1e9)
+    def commit(self, folder: str, jobs: Sequence[Job], how: How) -> Progress:
+        """The files of ``jobs``, which begin without a name in ``folder``: write and name them, and sync. Nothing is
+        done if there are none, or some that only Python can do."""
+        parcel, progress = form(jobs), ProgressForm()
+        if not parcel.files:
+            return Progress()
+        fds = (ctypes.c_int * parcel.files)()
+        self._commit(parcel, 1, parcel.files, path_of(folder), how, fds, progress)
+        return progress.read(fds)
 
     def link(self, files: Sequence[tuple[int, Sequence[str]]]) -> int:
         """Give the file behind each descriptor its names. Returns how many names were made, the first ones."""
         count = len(files)
-        names = [_path(name) for _, names in files for name in names]
+        names = [path_of(name) for _, names in files for name in names]
         done: int = self._link(
             (ctypes.c_int * count)(*[fd for fd, _ in files]),
             (ctypes.c_int * count)(*[len(names) for _, names in files]),
@@ -145,14 +94,14 @@ class Steps:
         """Remove all of them; what prevented each (errno), 0 where nothing did."""
         count = len(paths)
         errors = (ctypes.c_int * count)()
-        self._unlink((ctypes.c_char_p * count)(*map(_path, paths)), count, errors)
+        self._unlink((ctypes.c_char_p * count)(*map(path_of, paths)), count, errors)
         return list(errors)
 
     def maildir(self, new: str, cur: str) -> tuple[list[str], array[int]] | None:
         """What lies in these two folders: names in delivery order, and sizes as in Files (store/files.py), negative
         where the name does not tell. None: to be found out in another way."""
         listing = _Listing()
-        if self._list(_path(new), _path(cur), listing) < 0:
+        if self._list(path_of(new), path_of(cur), listing) < 0:
             return None
         try:
             sizes = array("q", ctypes.string_at(listing.sizes, 8 * listing.count))
@@ -171,7 +120,7 @@ class Steps:
         """Octets on the wire of files below ``folder``; -1 where one cannot be read."""
         count = len(paths)
         sizes = (ctypes.c_int64 * count)()
-        self._measure(_path(folder), (ctypes.c_char_p * count)(*map(_path, paths)), count, sizes)
+        self._measure(path_of(folder), (ctypes.c_char_p * count)(*map(path_of, paths)), count, sizes)
         return list(sizes)
 
     def size_lines(self, sizes: array[int], number: int) -> bytes:
@@ -189,7 +138,7 @@ class Steps:
 
     def read_cached(self, path: str, room: ctypes.Array[ctypes.c_char], most: int) -> bytes | None:
         """The whole file if it has at most ``most`` octets, one less than there is ``room``, and all are in memory."""
-        got = self._read(_path(path), room, most)
+        got = self._read(path_of(path), room, most)
         return None if got < 0 else ctypes.string_at(room, got)
 
     def read_files(
@@ -198,7 +147,7 @@ class Steps:
         """The content of the first of ``paths``: as many as are certain to fit into ``room``, which must be larger
         than ``most``. None for a file that is empty, has more than ``most`` octets, or cannot be read just so."""
         count = len(paths)
-        names = (ctypes.c_char_p * count)(*map(_path, paths))
+        names = (ctypes.c_char_p * count)(*map(path_of, paths))
         lengths = (ctypes.c_long * count)()
         done = self._read_files(names, count, room, len(room), most, lengths)
         found, view, position = list[bytes | None](), memoryview(room), 0

@@ -12,14 +12,15 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
+from mailserver.store.belt import Orders
 from mailserver.store.journal import has_one_log
-from mailserver.store.steps import How
+from mailserver.store.parcel import How
 from mailserver.store.task import Task
 from mailserver.store.write import OpenFile
 
-# A batch with so few files and names that comes more than BURST seconds after the one before is synced file by file:
-# a syncfs would write what others left in the cache meanwhile. Within a flow of mail it is always the faster one.
-SMALL, BURST = 4, 0.1
+# A batch with so few files and names that comes after more than REST seconds without any is synced file by file: a
+# syncfs would write what others left in the cache meanwhile. Within a flow of mail it is always the faster one.
+SMALL, REST = 4, 0.1
 # Seconds, and for each file: syncfs calls that take longer write somebody else's data. After SLOW_ROW of them in a
 # row fsync is faster, and the next SLOW_BATCHES go file by file. Then one more slow one is enough.
 SLOW_SYNC, SLOW_FILE, SLOW_ROW, SLOW_BATCHES = 0.01, 0.001, 4, 32
@@ -41,28 +42,31 @@ class Sync:
             self._usual = dict.fromkeys(folders, os.stat(folders[0]).st_dev) if folders else {}
         for device in set(self._usual.values()):
             self._is_ordered(device)  # now, while there are descriptors to look with
-        self._before = now() - BURST  # when the last batch was looked at
         self._slow = 0  # syncfs calls in a row
         self._avoid_syncfs = 0  # batches
 
-    def how(self, folder: str | None, files: int, names: int) -> How:
-        """The last step of a batch that begins in ``folder``; asked once for each."""
+    def orders(self) -> Orders:
+        """For batches that compiled code does alone."""
+        ordered = any(map(self._is_ordered, self._usual.values()))  # they are of one device
+        flow = How.NOTHING if self._avoid_syncfs else How.WHOLE
+        return Orders(How.LAST if ordered else flow, REST, SLOW_SYNC, SLOW_FILE)
+
+    def how(self, folder: str | None, files: int, names: int, *, rested: bool) -> How:
+        """The last step of a batch that begins in ``folder``; asked once for each. ``rested``: it comes alone."""
         if not files:  # removals are not synced
             return How.NOTHING
         device = self._usual.get(folder or "")
         if device is not None and self._is_ordered(device):
             return How.LAST
-        now = self._now()
-        alone, self._before = now - self._before > BURST, now
         if self._avoid_syncfs:
             self._avoid_syncfs -= 1
             return How.NOTHING
-        return How.NOTHING if alone and files + names <= SMALL else How.WHOLE
+        return How.NOTHING if rested and files + names <= SMALL else How.WHOLE
 
-    def took(self, seconds: float, files: int, error: int) -> None:
-        """A syncfs; ``error``: errno, or 0."""
+    def took(self, seconds: float, files: int, error: int, fast: int = 0) -> None:
+        """A syncfs; ``error``: errno, or 0; ``fast``: how many there were before that need no word."""
         slow = seconds > SLOW_SYNC + SLOW_FILE * files
-        self._slow = self._slow + 1 if slow else 0
+        self._slow = (0 if fast else self._slow) + 1 if slow else 0
         if self._slow >= SLOW_ROW or error:  # an error may be of somebody else's data again and again
             self._slow, self._avoid_syncfs = SLOW_ROW - 1, SLOW_BATCHES
 

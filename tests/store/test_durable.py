@@ -10,7 +10,7 @@ import resource
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,8 @@ import pytest
 from mailserver.store import nursery
 from mailserver.store import sync as module
 from mailserver.store.durable import Durable, FileSlice, Job, NewFile, RemovalFailed
-from mailserver.store.steps import COMPILED, STEPS, How, Steps
+from mailserver.store.parcel import How
+from mailserver.store.steps import COMPILED, STEPS, Steps
 from mailserver.store.sync import Sync
 
 
@@ -29,21 +30,40 @@ def one_log(_device: int) -> bool:
     return True
 
 
+class Make:
+    """Makes a Durable of the kind ``way`` says."""
+
+    def __init__(self, way: str, root: Path) -> None:
+        self.folders = nursery.prepare(f"{root}/nursery") if way != "below tmp" else []
+        compiled, _, log = way.partition(", ")
+        self.compiled, self.log, self.made = compiled == "compiled", one_log if log else None, list[Durable]()
+
+    def __call__(self, log: Callable[[int], bool] | None = None, sick: Steps | None = None) -> Durable:
+        """``log``, ``sick``: instead of the usual, where there is compiled code."""
+        found = log or self.log
+        sync = Sync(self.folders, time.monotonic, found) if found else None
+        steps = (sick or STEPS) if self.compiled else None
+        made = Durable(asyncio.get_running_loop(), self.folders, sync=sync, steps=steps)
+        self.made.append(made)
+        return made
+
+
 @pytest.fixture(params=["below tmp", "without a name", "compiled", "compiled, one log"])
-async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Durable]:
-    folders = nursery.prepare(f"{tmp_path}/nursery") if request.param != "below tmp" else []
-    compiled, _, log = request.param.partition(", ")
-    if compiled == "compiled" and STEPS is None:
+async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
+    make = Make(request.param, tmp_path)
+    if make.compiled and STEPS is None:
         pytest.skip("no C compiler was there when this was installed")
-    sync = Sync(folders, time.monotonic, one_log) if log else None
     open_before = len(os.listdir("/proc/self/fd"))
-    made = Durable(
-        asyncio.get_running_loop(), folders, sync=sync, steps=STEPS if compiled == "compiled" else None
-    )
-    yield made
-    made.close()
+    yield make
+    for durable in make.made:
+        durable.close()
     assert len(os.listdir("/proc/self/fd")) == open_before
     assert [names for *_, names in os.walk(tmp_path / "nursery") if names] == []
+
+
+@pytest.fixture
+async def durable(make: Make) -> Durable:
+    return make()
 
 
 @pytest.fixture
@@ -291,7 +311,7 @@ def sick(tmp_path_factory: pytest.TempPathFactory) -> Steps | None:
     folder = tmp_path_factory.mktemp("sick")
     (folder / "sick.c").write_text(SICK)
     calls = "-Dfsync=sick_fsync", "-Dsyncfs=sick_syncfs", "-Dsync_file_range=sick_range"
-    sources = COMPILED.with_name("steps.c"), COMPILED.with_name("listing.c"), folder / "sick.c"
+    sources = *sorted(COMPILED.parent.glob("*.c")), folder / "sick.c"
     subprocess.run([compiler, "-shared", "-fPIC", *calls, "-o", folder / "steps.so", *sources], check=True)
     return Steps(folder / "steps.so")
 
@@ -302,13 +322,11 @@ def no_log(_device: int) -> bool:
 
 
 async def test_a_failing_syncfs_is_not_overruled_by_fsync(
-    durable: Durable, box: Path, monkeypatch: pytest.MonkeyPatch, sick: Steps | None
+    make: Make, box: Path, monkeypatch: pytest.MonkeyPatch, sick: Steps | None
 ) -> None:
     """ext4 without a journal: syncfs cannot write a block of inodes; then fsync of each of those files is fine, and
     they are lost. So all fail, and what comes next is synced file by file, where a failure is its job's."""
-    monkeypatch.setattr(durable._disk, "_sync", Sync([], time.monotonic, no_log))
-    if durable._disk._steps is not None:
-        monkeypatch.setattr(durable._disk, "_steps", sick)
+    durable = make(no_log, sick)
 
     def syncfs(_fd: int) -> int:
         ctypes.set_errno(errno.EDQUOT)
@@ -365,10 +383,9 @@ async def test_a_failing_sync_of_the_one_log_undoes_all_that_waited_for_it(
 
 
 async def test_content_that_does_not_reach_the_disk_is_written_anew(
-    durable: Durable, box: Path, monkeypatch: pytest.MonkeyPatch, sick: Steps | None
+    make: Make, box: Path, sick: Steps | None
 ) -> None:
-    if durable._disk._steps is not None:
-        monkeypatch.setattr(durable._disk, "_steps", sick)
+    durable = make(sick=sick)
     contents = b"1", b"torn", b"3", b"4"
     await asyncio.gather(*(durable.commit(Job((file(box, text.decode(), text),))) for text in contents))
     assert shown(box) == {text.decode(): text for text in contents}
@@ -426,10 +443,9 @@ async def test_the_one_log_is_written_up_to_the_last_name_on_it(
 
 
 async def test_what_one_device_has_failed_is_no_part_of_the_sync_of_another(
-    durable: Durable, box: Path, shm: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, box: Path, shm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sync = Sync([], time.monotonic, one_log)
-    monkeypatch.setattr(durable._disk, "_sync", sync)
+    durable = make(one_log)
     home, really = os.stat(box).st_dev, os.fsync
 
     def fsync(fd: int) -> None:
@@ -466,23 +482,20 @@ async def test_a_batch_that_takes_all_descriptors_leaves_some_for_its_first_job(
 
 def test_which_call_makes_a_batch_durable_where_the_file_system_has_no_one_log(tmp_path: Path) -> None:
     """A lone message shall not wait for what others have written; a flow of mail, or many names, are synced at once."""
-    time = 0.0
     folder = nursery.prepare(f"{tmp_path}/nursery")[0]
-    sync = Sync([folder], lambda: time, lambda _device: False)
-    time = 1.0
-    assert sync.how(folder, 1, 1) is How.NOTHING
-    assert sync.how(folder, 1, 1) is How.WHOLE  # in the same moment: a flow
-    time = 2.0
-    assert sync.how(folder, 1, 100) is How.WHOLE  # else up to 101 calls
-    time = 3.0
-    for _ in range(4):
-        sync.took(0.5, 1, 0)  # seconds: somebody copies a film
-    assert {sync.how(folder, 1, 100) for _ in range(32)} == {How.NOTHING}
-    assert sync.how(folder, 1, 100) is How.WHOLE
-    sync.took(0.5, 1, 0)  # still at it
-    assert {sync.how(folder, 1, 100) for _ in range(32)} == {How.NOTHING}
-    assert sync.how(folder, 1, 100) is How.WHOLE
-    time = 4.0
-    sync.how(folder, 0, 0)  # removals alone are no flow of mail
-    assert sync.how(folder, 1, 1) is How.NOTHING
-    assert Sync([folder], lambda: time, one_log).how(folder, 1, 1) is How.LAST
+    sync = Sync([folder], time.monotonic, no_log)
+    assert sync.orders().how is How.WHOLE
+    assert sync.how(folder, 1, 1, rested=True) is How.NOTHING
+    assert sync.how(folder, 1, 1, rested=False) is How.WHOLE
+    assert sync.how(folder, 1, 100, rested=True) is How.WHOLE  # else up to 101 calls
+    for fast in (0, 0, 0, 1, 0, 0):
+        sync.took(0.5, 1, 0, fast)  # seconds: somebody copies a film
+    assert sync.orders().how is How.WHOLE
+    sync.took(0.5, 1, 0)  # the fourth in a row
+    assert sync.orders().how is How.NOTHING
+    assert {sync.how(folder, 1, 100, rested=False) for _ in range(32)} == {How.NOTHING}
+    assert sync.orders().how is sync.how(folder, 1, 100, rested=False) is How.WHOLE
+    sync.took(0.5, 1, 0)
+    assert sync.orders().how is How.NOTHING
+    ordered = Sync([folder], time.monotonic, one_log)
+    assert ordered.orders().how is ordered.how(folder, 1, 1, rested=True) is How.LAST
