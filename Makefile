@@ -8,8 +8,8 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/installed
 DEV_STAMP = $(VENV)/installed-dev
 PACKAGE = pyproject.toml requirements/build.txt packaging/compile_steps.py \
-    mailserver/store/steps.c mailserver/store/commit.c mailserver/store/commit.h mailserver/store/belt.c \
-    mailserver/store/listing.c
+    mailserver/store/commit.h mailserver/store/steps.c mailserver/store/parcel.c mailserver/store/commit.c \
+    mailserver/store/belt.c mailserver/store/listing.c
 
 .PHONY: run test bench soak lint install lock image-test clean
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = [f"mailserver/store/{name}.c" for name in ("steps", "commit", "belt", "listing")]
+SOURCES = [f"mailserver/store/{name}.c" for name in ("steps", "parcel", "commit", "belt", "listing")]
 COMPILED = "mailserver/store/_steps.so"
 
 

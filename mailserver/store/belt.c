@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BATCH_FILES = 256, COMPARISONS_MAX = 10000 }; /* files: job.py has the same number */
+enum { BATCH_FILES = 256, COMPARISONS_MAX = 1000 }; /* files: job.py has the same number */
 
 struct belt {
     pthread_mutex_t lock; /* of the next four */
@@ -21,6 +21,7 @@ struct belt {
     /* The commit thread's own: */
     const char *const *folders; /* where files begin, one after the other */
     int folder_count, turn, report; /* an eventfd that counts finished parcels */
+    struct parcel *batch; /* being done */
     int64_t finished, batches;
 };
 
@@ -54,8 +55,7 @@ struct belt *belt_new(const char *const *folders, int count, int report)
     return belt;
 }
 
-/* `parcel` and all that it points to must stay until it is reported. NULL: there will be no more. */
-void belt_put(struct belt *belt, struct parcel *parcel)
+static void put(struct belt *belt, struct parcel *parcel)
 {
     pthread_mutex_lock(&belt->lock);
     if (!parcel)
@@ -70,17 +70,47 @@ void belt_put(struct belt *belt, struct parcel *parcel)
         pthread_cond_signal(&belt->filled);
 }
 
+/* parcel.c; the contents must stay until they are reported. 0: there is no memory. */
+int belt_put(struct belt *belt, int files, int parts, int names, int removals, const int64_t *numbers,
+             const char *const *contents, const char *text, long size)
+{
+    struct parcel *parcel = parcel_new(files, parts, names, removals, numbers, contents, text, size);
+    if (parcel)
+        put(belt, parcel);
+    return parcel != NULL;
+}
+
+/* One that is to come out again, in its turn, as it is. */
+void belt_carry(struct belt *belt)
+{
+    struct parcel *parcel = calloc(1, sizeof *parcel);
+    if (!parcel)
+        abort(); /* somebody would wait for ever; a restart loses nothing */
+    put(belt, parcel);
+}
+
+/* There will be no more. */
+void belt_close(struct belt *belt)
+{
+    put(belt, NULL);
+}
+
 /* Since the start; any thread may ask. */
 int64_t belt_batches(struct belt *belt)
 {
     return __atomic_load_n(&belt->batches, __ATOMIC_RELAXED);
 }
 
-/* The commit thread is done with so many more. */
+/* The commit thread is done with its batch of so many parcels. */
 void belt_report(struct belt *belt, int parcels)
 {
     uint64_t count = (uint64_t)parcels;
     crash_point(BEFORE_REPORT);
+    for (int i = 0; i < parcels; i++) {
+        struct parcel *done = belt->batch;
+        belt->batch = done->next;
+        free(done);
+    }
     belt->finished += parcels;
     __atomic_fetch_add(&belt->batches, 1, __ATOMIC_RELAXED);
     while (write(belt->report, &count, sizeof count) < 0 && errno == EINTR)
@@ -90,19 +120,17 @@ void belt_report(struct belt *belt, int parcels)
 /* Whether `parcel` has a name that an earlier one, from `first` on, removes: removals come last in a batch. */
 static int collides(const struct parcel *first, const struct parcel *parcel)
 {
-    int names = 0, left = COMPARISONS_MAX;
-    for (int i = 0; i < parcel->files; i++)
-        names += parcel->name_counts[i];
+    int left = COMPARISONS_MAX;
     for (; first != parcel; first = first->next)
         for (int i = 0; i < first->removals; i++)
-            for (int k = 0; k < names; k++)
+            for (int k = 0; k < parcel->names_total; k++)
                 if (left-- == 0 || strcmp(first->remove[i], parcel->names[k]) == 0)
                     return 1;
     return 0;
 }
 
 /* Wait for parcels and take as many as make a batch: how many, 0: closed. */
-static int take_batch(struct belt *belt, struct parcel **first, int *files, int64_t *waited)
+static int take_batch(struct belt *belt, int *files, int64_t *waited)
 {
     int count = 0;
     *files = 0;
@@ -116,9 +144,9 @@ static int take_batch(struct belt *belt, struct parcel **first, int *files, int6
         belt->waiting = 0;
         *waited = nanoseconds() - start;
     }
-    struct parcel *end = *first = belt->first;
-    for (; end && (!count || (end->plain && (*first)->plain && *files + end->files <= BATCH_FILES)); end = end->next) {
-        if (count && collides(*first, end))
+    struct parcel *first = belt->batch = belt->first, *end = first;
+    for (; end && (!count || (end->plain && first->plain && *files + end->files <= BATCH_FILES)); end = end->next) {
+        if (count && collides(first, end))
             break;
         *files += end->files;
         count++;
@@ -145,12 +173,12 @@ static int remove_all(const struct parcel *parcel, int parcels)
 int belt_take(struct belt *belt, const struct orders *orders, struct taken *taken)
 {
     for (taken->fast = 0;; taken->fast++) {
-        struct parcel *first;
         int files, whole = orders->how == SYNC_WHOLE;
         int64_t waited;
-        taken->parcels = take_batch(belt, &first, &files, &waited);
+        taken->parcels = take_batch(belt, &files, &waited);
         if (!taken->parcels)
             return 0;
+        const struct parcel *first = belt->batch;
         taken->first = belt->finished;
         taken->rested = waited > orders->rest;
         taken->progress = (struct progress){.error = -1};

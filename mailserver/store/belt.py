@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from mailserver.store.crash import crash_point
 from mailserver.store.job import BATCH_FILES, together
-from mailserver.store.parcel import How, ParcelForm, Progress, ProgressForm, form, path_of
+from mailserver.store.parcel import FORM_TYPES, How, Progress, ProgressForm, form, path_of
 from mailserver.store.steps import Steps
 from mailserver.store.task import Task
 
@@ -51,8 +51,8 @@ class Belt(Protocol):
     def batches(self) -> int:
         """How many, since the start."""
 
-    def put(self, tasks: Sequence[Task]) -> object:
-        """A parcel, which must fit into one batch (job.together). What is returned must live until it is finished."""
+    def put(self, tasks: Sequence[Task]) -> None:
+        """A parcel, which must fit into one batch (job.together), and live until it is finished."""
 
     def take(self, orders: Orders) -> Taken | None:
         """Wait for what Python is to do; None: closed, and all is done."""
@@ -88,16 +88,15 @@ class CompiledBelt:
         # What never waits keeps the interpreter's lock: to get it back would take longer than the whole call.
         short, long = ctypes.PyDLL(str(steps.path)), ctypes.CDLL(str(steps.path))
         self._take, self._put, self._report = long.belt_take, short.belt_put, short.belt_report
-        self._batches = short.belt_batches
+        self._batches, self._carry, self._close = short.belt_batches, short.belt_carry, short.belt_close
         self._take.argtypes = ctypes.c_void_p, ctypes.POINTER(_Orders), ctypes.POINTER(_Taken)
-        self._put.argtypes = ctypes.c_void_p, ctypes.POINTER(ParcelForm)
+        self._put.argtypes = ctypes.c_void_p, *FORM_TYPES
+        self._carry.argtypes = self._close.argtypes = (ctypes.c_void_p,)
         self._report.argtypes = ctypes.c_void_p, ctypes.c_int
         self._batches.argtypes, self._batches.restype = (ctypes.c_void_p,), ctypes.c_int64
         new = short.belt_new
-        new.argtypes, new.restype = (
-            (ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int),
-            ctypes.c_void_p,
-        )
+        new.argtypes = ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int
+        new.restype = ctypes.c_void_p
         self._folders = (ctypes.c_char_p * len(folders))(*map(path_of, folders))
         self._taken = _Taken()
         if not (belt := new(self._folders, len(folders), report)):
@@ -108,14 +107,14 @@ class CompiledBelt:
     def batches(self) -> int:
         return int(self._batches(self._belt))
 
-    def put(self, tasks: Sequence[Task]) -> object:
+    def put(self, tasks: Sequence[Task]) -> None:
         parcel = form([task.job for task in tasks])
-        self._put(self._belt, parcel)
-        return parcel
+        if parcel is None or not self._put(self._belt, *parcel):
+            self._carry(self._belt)
 
     def take(self, orders: Orders) -> Taken | None:
-        form, taken = _Orders(orders.how, *[int(seconds * 1e9) for seconds in orders[1:]]), self._taken
-        if not self._take(self._belt, form, taken):
+        so, taken = _Orders(orders.how, *[int(seconds * 1e9) for seconds in orders[1:]]), self._taken
+        if not self._take(self._belt, so, taken):
             return None
         progress = taken.progress.read(taken.fds)
         return Taken(taken.first, taken.parcels, bool(taken.rested), orders.how, progress, taken.fast)
@@ -124,7 +123,7 @@ class CompiledBelt:
         self._report(self._belt, parcels)
 
     def close(self) -> None:
-        self._put(self._belt, None)
+        self._close(self._belt)
 
 
 class PythonBelt:
@@ -136,9 +135,8 @@ class PythonBelt:
         self._finished, self._eventfd = 0, report
         self.batches = 0
 
-    def put(self, tasks: Sequence[Task]) -> object:
+    def put(self, tasks: Sequence[Task]) -> None:
         self._inbox.put(tasks)
-        return None
 
     def take(self, orders: Orders) -> Taken | None:
         start = time.monotonic()

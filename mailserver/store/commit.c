@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,28 +30,28 @@ void crash_point(int point)
 
 enum { PARTS_MAX = 64 }; /* of one file; more is left to Python */
 
-static int write_whole(int fd, const char *const *parts, const size_t *sizes, int count)
+static int write_whole(int fd, const char *const *parts, const int64_t *sizes, int64_t count)
 {
     struct iovec vector[PARTS_MAX];
-    size_t size = 0;
+    int64_t size = 0;
     if (count > PARTS_MAX)
         return -1;
     for (int k = 0; k < count; k++) {
-        vector[k] = (struct iovec){(void *)parts[k], sizes[k]};
+        vector[k] = (struct iovec){(void *)parts[k], (size_t)sizes[k]};
         size += sizes[k];
     }
     /* A disk that fills up takes less than all; that is Python's to find out. */
-    return writev(fd, vector, count) == (ssize_t)size ? 0 : -1;
+    return writev(fd, vector, (int)count) == size ? 0 : -1;
 }
 
 /* Make the files of a parcel in `folder`, without a name, and begin to write them to the device. Returns how many. */
 static int start_files(const struct parcel *parcel, const char *folder, int *fds)
 {
     const char *const *parts = parcel->parts;
-    const size_t *sizes = parcel->sizes;
+    const int64_t *sizes = parcel->sizes;
     for (int i = 0; i < parcel->files; i++) {
         crash_point(BEFORE_WRITE);
-        int count = parcel->part_counts[i];
+        int64_t count = parcel->part_counts[i];
         int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
         if (fd < 0)
             return i;
@@ -89,13 +90,13 @@ static int write_files(const struct parcel *parcel, int parcels, const char *fol
 }
 
 /* Give file fds[i] the next counts[i] of `names`. Returns how many names are made. */
-int link_files(const int *fds, const int *counts, const char *const *names, int files)
+int link_files(const int *fds, const int64_t *counts, const char *const *names, int files)
 {
     char self[40];
     int made = 0;
     for (int i = 0; i < files; i++) {
         snprintf(self, sizeof self, "/proc/self/fd/%d", fds[i]);
-        for (int end = made + counts[i]; made < end; made++) {
+        for (int64_t end = made + counts[i]; made < end; made++) {
             crash_point(BEFORE_NAME);
             if (linkat(AT_FDCWD, self, AT_FDCWD, names[made], AT_SYMLINK_FOLLOW) < 0)
                 return made;
@@ -110,12 +111,9 @@ static int name_files(const struct parcel *parcel, int parcels, const int *fds, 
 {
     *made = 0;
     for (int i = 0; i < parcels; i++, parcel = parcel->next) {
-        int names = 0;
-        for (int k = 0; k < parcel->files; k++)
-            names += parcel->name_counts[k];
         int here = link_files(fds, parcel->name_counts, parcel->names, parcel->files);
         *made += here;
-        if (here < names)
+        if (here < parcel->names_total)
             return 0;
         fds += parcel->files;
     }
@@ -148,4 +146,14 @@ int commit_files(const struct parcel *first, int parcels, int files, const char 
     for (int i = 0; i < files; i++)
         close(fds[i]);
     return progress->durable = 1;
+}
+
+/* The same for one parcel, which is freed. -1: there is none, for want of memory. */
+int commit_parcel(struct parcel *parcel, const char *folder, int how, int *fds, struct progress *progress)
+{
+    if (!parcel)
+        return -1;
+    int durable = commit_files(parcel, 1, parcel->files, folder, how, fds, progress);
+    free(parcel);
+    return durable;
 }

@@ -1,4 +1,4 @@
-/* What commit.c (one batch) and belt.c (batch after batch) have in common. */
+/* What parcel.c, commit.c (one batch) and belt.c (batch after batch) have in common. */
 #ifndef COMMIT_H
 #define COMMIT_H
 #include <stdint.h>
@@ -9,19 +9,19 @@ enum { BEFORE_WRITE, AFTER_WRITE, BEFORE_DATA_SYNC, AFTER_DATA_SYNC, BEFORE_NAME
        AFTER_NAME_SYNC, BEFORE_REMOVE = 10, AFTER_REMOVE, BEFORE_REPORT };
 void crash_point(int point);
 
-/* What one turn of the event loop hands over. File i consists of the next part_counts[i] of `parts`, and is to have the
- * next name_counts[i] of `names`. `remove` is unlinked after that, in its order. `plain`: the belt may do it all; else
- * it only carries it. */
+/* What one turn of the event loop hands over. File i consists of the next part_counts[i] of `parts`, which have `sizes`,
+ * and is to have the next name_counts[i] of `names`. `remove` is unlinked after that, in its order. `plain`: the belt may
+ * do it all; else it only carries it. */
 struct parcel {
     struct parcel *next;
-    int plain, files, removals;
-    const int *part_counts;
+    int plain, files, names_total, removals;
+    const int64_t *part_counts, *name_counts, *sizes;
     const char *const *parts;
-    const size_t *sizes;
-    const int *name_counts;
     const char *const *names;
     const char *const *remove;
 };
+struct parcel *parcel_new(int files, int parts, int names, int removals, const int64_t *numbers,
+                          const char *const *contents, const char *text, long size);
 
 /* What became of a batch: whether it is durable, files written, names made, what prevented the last sync (errno; -1:
  * not tried), and how long that took in nanoseconds. */

@@ -29,8 +29,7 @@ class CommitThread:
     ) -> None:  # fmt: skip
         self._loop, self._orders, self._work, self._settle = loop, orders, work, settle
         self._turn: list[Task] = []
-        # By number since the start, those that are not settled; with what must live as long.
-        self._parcels: dict[int, tuple[Sequence[Task], object]] = {}
+        self._parcels: dict[int, Sequence[Task]] = {}  # by number since the start, those that are not settled
         self._handed_over = self._settled = 0
         self._closed = False
         self._finished = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # counts parcels
@@ -73,9 +72,9 @@ class CommitThread:
         while turn:
             count = together(task.job for task in turn)
             parcel, turn = turn[:count], turn[count:]
-            number, self._handed_over = self._handed_over, self._handed_over + 1
-            self._parcels[number] = parcel, None  # before the thread can ask for it
-            self._parcels[number] = parcel, self._belt.put(parcel)
+            self._parcels[self._handed_over] = parcel
+            self._handed_over += 1
+            self._belt.put(parcel)
 
     def _come_back(self) -> None:
         try:
@@ -84,12 +83,12 @@ class CommitThread:
             return
         tasks: list[Task] = []
         for _ in range(count):
-            tasks += self._parcels.pop(self._settled)[0]
+            tasks += self._parcels.pop(self._settled)
             self._settled += 1
         self._settle(tasks)
 
     def _run(self) -> None:
         while (taken := self._belt.take(self._orders())) is not None:
             numbers = range(taken.first, taken.first + taken.parcels)
-            self._work([task for number in numbers for task in self._parcels[number][0]], taken)
+            self._work([task for number in numbers for task in self._parcels[number]], taken)
             self._belt.report(taken.parcels)

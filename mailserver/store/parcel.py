@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from collections.abc import Sequence
 from enum import IntEnum
-from itertools import chain
 from typing import NamedTuple
 
 from mailserver.store.job import BATCH_FILES, Job, NewFile
@@ -38,43 +38,52 @@ class ProgressForm(ctypes.Structure):
         ("time", ctypes.c_int64),
     )  # fmt: skip
 
-    def read(self, fds: Sequence[int]) -> Progress:
+    def read(self, fds: ctypes.Array[ctypes.c_int]) -> Progress:
         """``fds``: room that the descriptors were written to."""
         written = () if self.durable else fds[: self.written]
         return Progress(bool(self.durable), written, self.named, self.error, self.time / 1e9)
 
 
-class ParcelForm(ctypes.Structure):
-    """``struct parcel``. What its fields point to lives as long as it does."""
+class Form(NamedTuple):
+    """The arguments of parcel_new (parcel.c). The contents must stay until they are written."""
 
-    _fields_ = (
-        ("next", ctypes.c_void_p), ("plain", ctypes.c_int), ("files", ctypes.c_int), ("removals", ctypes.c_int),
-        ("part_counts", ctypes.POINTER(ctypes.c_int)),
-        ("parts", ctypes.POINTER(ctypes.c_char_p)), ("sizes", ctypes.POINTER(ctypes.c_size_t)),
-        ("name_counts", ctypes.POINTER(ctypes.c_int)), ("names", ctypes.POINTER(ctypes.c_char_p)),
-        ("remove", ctypes.POINTER(ctypes.c_char_p)),
-    )  # fmt: skip
+    files: int
+    parts: int
+    names: int
+    removals: int
+    numbers: bytes
+    contents: ctypes.Array[ctypes.c_char_p]
+    text: bytes
+    size: int
 
 
-def form(jobs: Sequence[Job]) -> ParcelForm:
-    """Of jobs that are ``together`` in one batch. If compiled code cannot do all of it, it is empty and not plain."""
-    files = list(chain.from_iterable([job.files for job in jobs]))
+FORM_TYPES = (
+    ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(ctypes.c_char_p),
+    ctypes.c_char_p, ctypes.c_long,
+)  # fmt: skip
+
+
+def form(jobs: Sequence[Job]) -> Form | None:
+    """Of jobs that are ``together`` in one batch. None: compiled code cannot do all of it."""
+    files = [file for job in jobs for file in job.files]
     if len(files) > BATCH_FILES or not all(map(_is_plain, files)):
-        return ParcelForm()
+        return None
     parts = [part for file in files for part in file.parts if type(part) is bytes]  # as all are
-    try:
-        names = [path_of(name) for file in files for name in file.names]
-        remove = [path_of(path) for job in jobs for path in job.remove]
-        remove += [path_of(path) for job in jobs for path in job.remove_then]
-    except ValueError:  # a name that no file can have
-        return ParcelForm()
-    numbers = ctypes.c_int * len(files)
-    return ParcelForm(
-        None, 1, len(files), len(remove), numbers(*[len(file.parts) for file in files]),
-        (ctypes.c_char_p * len(parts))(*parts),
-        (ctypes.c_size_t * len(parts))(*map(len, parts)),
-        numbers(*[len(file.names) for file in files]), (ctypes.c_char_p * len(names))(*names),
-        (ctypes.c_char_p * len(remove))(*remove),
+    paths = [name for file in files for name in file.names]
+    names = len(paths)
+    for job in jobs:
+        paths += job.remove
+    for job in jobs:
+        paths += job.remove_then
+    text = os.fsencode("\0".join(paths))
+    if text.count(b"\0") != max(0, len(paths) - 1):  # a name that no file can have
+        return None
+    numbers = [
+        *[len(file.parts) for file in files], *[len(file.names) for file in files], *map(len, parts)
+    ]  # fmt: skip
+    return Form(
+        len(files), len(parts), names, len(paths) - names, struct.pack(f"={len(numbers)}q", *numbers),
+        (ctypes.c_char_p * len(parts))(*parts), text, len(text) + 1,
     )  # fmt: skip
 
 

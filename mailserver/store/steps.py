@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mailserver.store import crash
 from mailserver.store.job import Job
-from mailserver.store.parcel import How, ParcelForm, Progress, ProgressForm, form, path_of
+from mailserver.store.parcel import FORM_TYPES, How, Progress, ProgressForm, form, path_of
 
 VERSION = 6  # of steps.c
 COMPILED = Path(__file__).with_name("_steps.so")
@@ -42,10 +42,11 @@ class Steps:
         library = ctypes.CDLL(str(path))
         if ctypes.c_int.in_dll(library, "steps_version").value != VERSION:
             raise OSError(errno.ENOEXEC, "of another version", str(path))
-        self._commit, self._link, self._close = library.commit_files, library.link_files, library.close_files
+        self._commit, self._link, self._close = library.commit_parcel, library.link_files, library.close_files
+        self._parcel = library.parcel_new
+        self._parcel.argtypes, self._parcel.restype = FORM_TYPES, ctypes.c_void_p
         self._commit.argtypes = (
-            ctypes.POINTER(ParcelForm), ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int,
-            ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ProgressForm),
+            ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ProgressForm)
         )  # fmt: skip
         self._unlink, self._read = library.unlink_files, library.read_cached
         self._read_files = library.read_files
@@ -68,11 +69,11 @@ class Steps:
     def commit(self, folder: str, jobs: Sequence[Job], how: How) -> Progress:
         """The files of ``jobs``, which begin without a name in ``folder``: write and name them, and sync. Nothing is
         done if there are none, or some that only Python can do."""
-        parcel, progress = form(jobs), ProgressForm()
-        if not parcel.files:
+        parcel = form(jobs)
+        if parcel is None or not parcel.files:
             return Progress()
-        fds = (ctypes.c_int * parcel.files)()
-        self._commit(parcel, 1, parcel.files, path_of(folder), how, fds, progress)
+        fds, progress = (ctypes.c_int * parcel.files)(), ProgressForm(error=-1)
+        self._commit(self._parcel(*parcel), path_of(folder), how, fds, progress)
         return progress.read(fds)
 
     def link(self, files: Sequence[tuple[int, Sequence[str]]]) -> int:
@@ -81,7 +82,7 @@ class Steps:
         names = [path_of(name) for _, names in files for name in names]
         done: int = self._link(
             (ctypes.c_int * count)(*[fd for fd, _ in files]),
-            (ctypes.c_int * count)(*[len(names) for _, names in files]),
+            (ctypes.c_int64 * count)(*[len(names) for _, names in files]),
             (ctypes.c_char_p * len(names))(*names), count,
         )  # fmt: skip
         return done
