@@ -17,7 +17,7 @@ CRASH_POINTS = (
     "before-name",  # before each link or rename
     "after-name",  # that name is visible, not yet synced
     "before-name-sync",
-    "after-name-sync",  # everything durable, nobody told; up to here steps.c has the same points
+    "after-name-sync",  # everything durable, nobody told
     "before-tmp-unlink",  # the file has its names and its name below tmp/
     "after-tmp-unlink",
     "before-remove",  # before what is settled is unlinked
@@ -54,5 +54,5 @@ def _pass(name: str) -> None:
 
 
 crash_point = _die_here if _NAME else _pass
-# For steps.c, which counts for itself: which point, and the how many-th time.
+# For commit.h, which has the same points by their place here, and counts for itself: which, and the how many-th time.
 ARMED = (CRASH_POINTS.index(_NAME), _COUNT) if _NAME else None

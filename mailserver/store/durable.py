@@ -9,8 +9,9 @@ order they were submitted, and does for the whole batch, each step for all jobs 
 4. sync     content, names and all: one fsync where the file system has one log, else one syncfs, or fsync of
             files and directories for a small batch that comes alone (sync.py)
 5. remove   what the job says is settled (unlink, not synced: at worst a settled message is seen again)
-6. report   the futures, all in one call into the loop
+6. report   the futures, in the loop
 
+Compiled code does that for batch after batch (belt.c) and gives Python the ones that it cannot do (disk.py).
 So a name never exists on disk without the content it promises, and a future is resolved only when both are
 there. The promise to the caller rests on step 4, one journal commit for the whole batch, and with one log on step 2
 as well, which brings the content of all files to the device (docs/decisions/007-one-fsync.md). Everywhere step 2
@@ -55,9 +56,8 @@ class Durable:
         sync: Sync | None = None, steps: Steps | None = STEPS,
     ) -> None:  # fmt: skip
         self._loop = loop
-        folders = (
-            nursery if os.path.isdir("/proc/self/fd") else ()
-        )  # a file without a name gets one through /proc
+        # A file without a name gets one through /proc.
+        folders = nursery if os.path.isdir("/proc/self/fd") else ()
         sync = sync or Sync(folders, time.monotonic)
         self._disk = Disk(folders, sync, steps)
         self._jobs = self._failed = 0

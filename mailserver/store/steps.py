@@ -1,4 +1,4 @@
-"""What takes many steps, in C (steps.c, commit.c, belt.c, listing.c): one call for all, without the interpreter's lock.
+"""What takes many steps, in C (all .c files here): one call for all, without the interpreter's lock.
 
 Each system call of a commit takes microseconds, but from Python each gives the lock away and has to wait for the event
 loop's thread to get it back; what is done with the name of every message of a mailbox takes a tenth of the time, and
@@ -35,7 +35,7 @@ class _Listing(ctypes.Structure):
 
 
 class Steps:
-    """The functions of steps.c. Raises OSError when the file cannot be loaded or was made of another steps.c."""
+    """The functions of the .c files. Raises OSError when the compiled file cannot be loaded or is of another version."""
 
     def __init__(self, path: Path = COMPILED) -> None:
         self.path = path
