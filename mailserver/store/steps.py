@@ -35,7 +35,7 @@ class _Listing(ctypes.Structure):
 
 
 class Steps:
-    """The functions of the .c files. Raises OSError when the compiled file cannot be loaded or is of another version."""
+    """The functions of the .c files. Raises OSError when the compiled file is missing or of another version."""
 
     def __init__(self, path: Path = COMPILED) -> None:
         self.path = path
