@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +38,8 @@ def list_(account: OfAccount = None, json: JsonOption = False, config: ConfigOpt
 
     try:
         messages = site.ask(config, "queue.list", account=account)
+        if site.ask(config, "status")["queue"]["loading"]:
+            print("the queue is still being loaded: there is more of it", file=sys.stderr)
     except ServerDown:
         messages = [
             m for m in _on_disk(site.data_dir(config)) if not account or m["account"] == account.lower()
@@ -130,8 +133,6 @@ def _rows(messages: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 def _on_disk(data_dir: str) -> list[dict[str, Any]]:
     """The spool, read without touching it; damaged files are passed over."""
-    import sys
-
     import msgspec
 
     from mailserver.queue.listing import message

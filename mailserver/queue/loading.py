@@ -10,7 +10,7 @@ import gc
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from mailserver.events import Emit, Problem
+from mailserver.events import Emit, Notice, Problem
 from mailserver.queue.schedule import PORTION
 from mailserver.queue.spool import Loaded, Spool
 from mailserver.queue.tasks import Tasks
@@ -29,6 +29,7 @@ class Loading:
         self._spool, self._tasks, self._found, self._between = spool, tasks, found, between
         self._emit, self._known = emit, 0
         self._work: asyncio.Task[None] | None = None
+        self._beside = False  # nobody waits for it any more
 
     @property
     def under_way(self) -> bool:
@@ -45,6 +46,9 @@ class Loading:
         await asyncio.wait((self._work,), timeout=patience)
         if self._work.done():
             self._work.result()
+        else:
+            self._beside = True
+            self._say(f"{self._known} messages are loaded; the rest is loaded beside the work")
 
     async def end(self) -> None:
         """Wait until no more are coming."""
@@ -63,11 +67,16 @@ class Loading:
                     self._tell(error)
                 told = self._known
             else:
+                if self._beside and self._between():
+                    self._say(f"all {self._known} messages are loaded")
                 return
             await asyncio.sleep(PAUSE)
             if not self._between():
                 return
             messages = self._spool.load_rest()
+
+    def _say(self, text: str) -> None:
+        self._emit(Notice("queue", text))
 
     def _tell(self, error: Exception) -> None:
         text = f"the queue is loaded in part, {self._known} messages: {error}; tried again every second"

@@ -300,7 +300,7 @@ class Queue:
 
     # ---- an administrator's hand -------------------------------------------------------------------
     def retry(self, ids: Iterable[str] | None = None) -> int:
-        """Try these (None: all) now, whatever their back-off; held ones stay held. Returns how many."""
+        """Try these (None: all) now, whatever their back-off; held ones stay held. Returns how many are tried."""
         names, now = [*(self._messages if ids is None else ids)], self._now()
         found = sum([self._schedule.retry(name, now) for name in names])
         self.kick()

@@ -165,14 +165,14 @@ class Schedule:
         return message in self._messages
 
     def retry(self, message: str, now: float) -> bool:
-        """Try now what waits, even if the destination is down; held mail stays held. False = unknown."""
+        """Try now what waits, even if the destination is down. False = unknown, or held: that it stays."""
         for batch in self._messages.get(message, ()):
             self._lanes.revive(batch.destination, now)
             if batch.stage is Stage.WAITING:
                 self._withdraw(batch)
                 batch.due = now
                 self._make_ready(batch, now)
-        return message in self._messages
+        return message in self._messages and not self.is_held(message)
 
     def remove(self, message: str) -> bool:
         """Forget the message; an attempt under way still has to be settled, for its slot. False = unknown."""

@@ -18,6 +18,7 @@ from mailserver.events import (
     DeliveredTo,
     Dropped,
     FailedFor,
+    Notice,
     Problem,
     Quarantined,
     Removed,
@@ -464,9 +465,14 @@ async def test_new_mail_does_not_wait_until_a_deep_queue_is_loaded(tmp_path):
     later.clock += 60  # queue ids come from it
     async with later as again:
         assert again.loaded < deep and again.queue.status()["loading"]
+        assert (
+            again.of(Notice)[0].text
+            == f"{again.loaded} messages are loaded; the rest is loaded beside the work"
+        )
         fresh = await again.send("x@remote.test")
         await again.saw(Removed, deep + 1)
         assert not again.queue.status()["loading"]
+        assert again.of(Notice)[1].text == f"all {deep} messages are loaded"
         tried = [attempt.envelope.id for attempt in again.attempts]
         assert len(tried) == len(set(tried)) == deep + 1 and fresh in tried  # each once
         again.balance()

@@ -199,7 +199,7 @@ def test_hold_release_retry_and_remove():
     s = schedule(retry=RETRY)
     s.add("m", [(0, "a.test")], due=100)
     assert s.hold("m") and s.is_held("m") and s.wake() is None and s.take(1000) == []
-    assert s.retry("m", 1000) and s.take(1000) == []  # held stays held
+    assert not s.retry("m", 1000) and s.take(1000) == []  # held stays held
     assert s.release("m", 1000) and ids(s.take(1000)) == ["m"]
     s.hold("m")  # while in flight
     s.settle(s.batches("m")[0], (0,), now=1000, expires=NEVER)
@@ -299,8 +299,10 @@ class ScheduleMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.left)))
         if verb in {"hold", "remove"}:
             assert getattr(self.s, verb)(name)
+        elif verb == "retry":
+            assert self.s.retry(name, self.now) is not self.s.is_held(name)
         else:
-            assert getattr(self.s, verb)(name, self.now)
+            assert self.s.release(name, self.now)
         if verb == "remove":
             del self.left[name]
 
