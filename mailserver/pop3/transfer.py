@@ -16,7 +16,7 @@ from typing import Literal
 from mailserver.pop3.protocol import TERMINATOR
 from mailserver.pop3.stuffing import Octets, Stuffing
 from mailserver.pop3.surrogate import header_end, is_conventional, to_ascii
-from mailserver.store.content import Content
+from mailserver.store.content import READ_ONLY, Content
 from mailserver.store.steps import STEPS
 
 SLICE = 64 << 10  # octets read (and held) at once: in the processor's cache, and malloc(3) need not map them
@@ -31,7 +31,7 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-_HOW = _OpenHow(os.O_RDONLY | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
+_HOW = _OpenHow(READ_ONLY, 0, _RESOLVE_CACHED)
 _HOW_POINTER = ctypes.byref(_HOW)
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -118,7 +118,7 @@ class Transfer:
     @classmethod
     def opened(cls, content: Content, lines: int | None, header: Header) -> Transfer:
         """Of any message; blocking. Raises OSError, and HeaderInUtf8 where that is to be refused."""
-        fd = os.open(content.path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(content.path, READ_ONLY)
         transfer = cls(fd, content.offset, content.offset + content.length, lines)
         if header != "as-is":
             try:

@@ -7,6 +7,9 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+# Another program may put a FIFO in a message's place, which must not be waited for; to read it at an offset fails.
+READ_ONLY = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
 
 class Content(NamedTuple):
     """``length`` octets from ``offset`` of the file at ``path``; ``data``: they themselves, in memory too."""
@@ -20,7 +23,7 @@ class Content(NamedTuple):
         """All of it. Blocking: beyond 256 KiB call it in a thread. Raises OSError; EIO when short."""
         if self.data is not None:
             return self.data
-        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(self.path, READ_ONLY)
         try:
             data = os.pread(fd, self.length, self.offset)
             while len(data) < self.length:  # one pread brings at most 2 GiB
@@ -37,7 +40,7 @@ class Content(NamedTuple):
 
         The file is opened at the first step and stays readable to the end even if it is unlinked meanwhile.
         """
-        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(self.path, READ_ONLY)
         try:
             offset, end = self.offset, self.offset + self.length
             while offset < end:

@@ -201,13 +201,14 @@ int list_maildir(const char *new, const char *cur, struct listing *all)
  * cannot be read. */
 static int64_t wire_size(int folder, const char *name, char *buffer)
 {
-    int64_t size = 0;
+    int64_t size = 0, offset = 0;
     char last = '\n', *end, *line;
     ssize_t got;
-    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
+    /* store/content.py: READ_ONLY */
+    int fd = openat(folder, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return -1;
-    while ((got = read(fd, buffer, BUFFER)) > 0) {
+    for (; (got = pread(fd, buffer, BUFFER, offset)) > 0; offset += got) {
         end = buffer + got;
         size += got;
         for (char *from = buffer; (line = memchr(from, '\n', (size_t)(end - from))) != NULL; from = line + 1)

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 
+from mailserver.store.content import READ_ONLY
 from mailserver.store.files import Files
 from mailserver.store.maildir import base_name, listing, natural_uid, other_uid
 from mailserver.store.steps import STEPS, Steps
@@ -130,14 +131,18 @@ def wire_sizes(folder: str, paths: Sequence[str], steps: Steps | None = STEPS) -
 
 
 def _wire_size(path: str) -> int:
-    size = 0
+    size = offset = 0
     last = b""
     try:
-        with open(path, "rb", buffering=0) as file:
-            while piece := file.read(1 << 20):
+        fd = os.open(path, READ_ONLY)
+        try:
+            while piece := os.pread(fd, 1 << 20, offset):
                 bare = piece.count(b"\n") - piece.count(b"\r\n") - (last == b"\r" and piece[:1] == b"\n")
+                offset += len(piece)
                 size += len(piece) + bare
                 last = piece[-1:]
+        finally:
+            os.close(fd)
     except OSError:
         return -1
     return size + (2 if last not in {b"", b"\n"} else 0)

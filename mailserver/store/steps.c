@@ -34,7 +34,7 @@ void unlink_files(const char *const *paths, int count, int *errors)
  * that nothing waits for a disk. Returns how many, or -1. */
 long read_cached(const char *path, char *data, long most)
 {
-    struct { uint64_t flags, mode, resolve; } how = {O_RDONLY | O_CLOEXEC, 0, 0x20 /* RESOLVE_CACHED */};
+    struct { uint64_t flags, mode, resolve; } how = {O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0, 0x20 /* RESOLVE_CACHED */};
     long got, more = -1;
     int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
     if (fd < 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -145,6 +146,16 @@ def test_size_on_the_wire_is_that_of_the_text_with_crlf(text: bytes, before: int
         for steps in WAYS:
             sizes = wire_sizes(where, ["x", "missing"], steps)
             assert sizes == [len(re.sub(rb"(?<!\r)\n", b"\r\n", whole)), -1]
+
+
+@pytest.mark.parametrize("steps", WAYS)
+def test_a_fifo_in_the_place_of_a_message_is_not_waited_for(tmp_path: Path, steps: Steps | None) -> None:
+    os.mkfifo(tmp_path / "x")
+    assert wire_sizes(f"{tmp_path}", ["x"], steps) == [-1]
+    if steps is not None:
+        assert steps.read_cached(f"{tmp_path}/x", ctypes.create_string_buffer(9), 8) is None
+    with pytest.raises(OSError, match="seek"):
+        Content(f"{tmp_path}/x", 0, 1).read()
 
 
 def test_only_old_files_leave_tmp(tmp_path: Path) -> None:
