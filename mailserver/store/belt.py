@@ -108,7 +108,10 @@ class CompiledBelt:
         return int(self._batches(self._belt))
 
     def put(self, tasks: Sequence[Task]) -> None:
-        parcel = form([task.job for task in tasks])
+        try:
+            parcel = form([task.job for task in tasks])
+        except Exception:  # a bug: the thread meets it again, and all that follow keep their numbers
+            parcel = None
         if parcel is None or not self._put(self._belt, *parcel):
             self._carry(self._belt)
 

@@ -158,6 +158,16 @@ async def test_octets_that_end_a_string_in_c(durable: Durable, box: Path) -> Non
     assert shown(box) == {"\udcff": b"a\0b\0"}
 
 
+async def test_a_name_that_cannot_be_encoded_is_no_other_job_s(durable: Durable, box: Path) -> None:
+    bad = durable.commit(Job((file(box, "\ud800", b"x"),)))
+    same_turn = durable.commit(Job((file(box, "1", b"1"),)))
+    await asyncio.sleep(0)
+    next_turn = durable.commit(Job((file(box, "2", b"2"),)))
+    answers = await asyncio.wait_for(asyncio.gather(bad, same_turn, next_turn, return_exceptions=True), 5)
+    assert [getattr(answer, "errno", None) for answer in answers] == [errno.EINVAL, None, None]
+    assert shown(box) == {"1": b"1", "2": b"2"}
+
+
 async def test_one_file_asked_for_twice_is_had_once(durable: Durable, box: Path) -> None:
     new = file(box, "a", b"1")
     answers = await asyncio.gather(*(durable.commit(Job((new,))) for _ in range(2)), return_exceptions=True)
