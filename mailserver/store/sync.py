@@ -18,7 +18,7 @@ from mailserver.store.parcel import How
 from mailserver.store.task import Task
 from mailserver.store.write import OpenFile
 
-# A batch with so few files and names that comes after more than REST seconds without any is synced file by file: a
+# A batch with so few files and names that comes after REST seconds without a batch with files is synced file by file: a
 # syncfs would write what others left in the cache meanwhile. Within a flow of mail it is always the faster one.
 SMALL, REST = 4, 0.1
 # Seconds, and for each file: syncfs calls that take longer write somebody else's data. After SLOW_ROW of them in a

@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -19,10 +20,12 @@ import pytest
 
 from mailserver.store import nursery
 from mailserver.store import sync as module
+from mailserver.store.belt import CompiledBelt, Orders, PythonBelt
 from mailserver.store.durable import Durable, FileSlice, Job, NewFile, RemovalFailed
 from mailserver.store.parcel import How
 from mailserver.store.steps import COMPILED, STEPS, Steps
 from mailserver.store.sync import Sync
+from mailserver.store.task import Task
 
 
 def one_log(_device: int) -> bool:
@@ -509,3 +512,26 @@ def test_which_call_makes_a_batch_durable_where_the_file_system_has_no_one_log(t
     assert sync.orders().how is How.NOTHING
     ordered = Sync([folder], time.monotonic, one_log)
     assert ordered.orders().how is ordered.how(folder, 1, 1, rested=True) is How.LAST
+
+
+async def test_removals_alone_are_no_flow_of_mail(make: Make, box: Path) -> None:
+    """A message that comes right after them comes alone."""
+    report = os.eventfd(0)
+    belt = CompiledBelt(STEPS, make.folders, report) if make.compiled and STEPS else PythonBelt(report)
+    jobs = Job(remove=(f"{box}/new/a",)), Job((file(box, "a", b"x"),))  # two batches, for it is the same name
+
+    def put() -> None:
+        for job in jobs:
+            belt.put([Task(job, asyncio.Future(loop=loop))])
+        belt.close()
+
+    loop, orders = asyncio.get_running_loop(), Orders(How.WHOLE, 0.001, 1.0, 1.0)
+    threading.Timer(0.01, put).start()
+    taken = belt.take(orders)
+    if taken and taken.first == 0:
+        belt.report(taken.parcels)
+        taken = belt.take(orders)
+    os.close(report)
+    assert taken
+    assert taken.rested
+    assert not taken.progress.durable
