@@ -32,6 +32,8 @@ class Disk:
         when descriptors ran out, and the rest is to be tried again."""
         nursery = next(self._nursery)
         files, how, progress = [file for task in batch for file in task.job.files], taken.how, taken.progress
+        if taken.fast:
+            self._sync.was_fast()
         if progress.error < 0 and not progress.fds:  # nothing is done yet
             refused = _refuse(batch)
             names = sum(len(file.names) for file in files)
@@ -39,7 +41,7 @@ class Disk:
             if self._steps is not None and nursery is not None and not refused:
                 progress = self._steps.commit(nursery, [task.job for task in batch], how)
         if how is How.WHOLE and progress.error >= 0:
-            self._sync.took(progress.seconds, len(files), progress.error, taken.fast)
+            self._sync.took(progress.seconds, len(files), progress.error)
         done = len(batch)
         if not progress.durable:
             done = _write_each(batch, nursery, progress.fds)
