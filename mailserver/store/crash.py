@@ -17,10 +17,10 @@ CRASH_POINTS = (
     "before-name",  # before each link or rename
     "after-name",  # that name is visible, not yet synced
     "before-name-sync",
-    "after-name-sync",  # everything durable, nobody told; up to here steps.c has the same points
+    "after-name-sync",  # everything durable, nobody told; up to here commit.c has the same points
     "before-tmp-unlink",  # the file has its names and its name below tmp/
     "after-tmp-unlink",
-    "before-remove",  # before what is settled is unlinked
+    "before-remove",  # before what is settled is unlinked; belt.c has this and the next two
     "after-remove",
     "before-report",
     "after-report",  # the futures are being resolved
@@ -54,5 +54,5 @@ def _pass(name: str) -> None:
 
 
 crash_point = _die_here if _NAME else _pass
-# For steps.c, which counts for itself: which point, and the how many-th time.
+# For compiled code (commit.h), which counts for itself: which point, and the how many-th time.
 ARMED = (CRASH_POINTS.index(_NAME), _COUNT) if _NAME else None

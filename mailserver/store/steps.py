@@ -35,7 +35,7 @@ class _Listing(ctypes.Structure):
 
 
 class Steps:
-    """The functions of steps.c. Raises OSError when the file cannot be loaded or was made of another steps.c."""
+    """The functions in C. Raises OSError when the file cannot be loaded or was made of another version's sources."""
 
     def __init__(self, path: Path = COMPILED) -> None:
         self.path = path
