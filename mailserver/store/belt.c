@@ -14,26 +14,27 @@
 enum { BATCH_FILES = 256, COMPARISONS_MAX = 1000 }; /* files: job.py has the same number */
 
 struct belt {
-    pthread_mutex_t lock; /* of the next four */
+    pthread_mutex_t lock; /* of the next four; held for a few instructions, as the loop waits for it */
     pthread_cond_t filled;
     struct parcel *first, *last;
     int waiting, closed;
     /* The commit thread's own: */
+    struct parcel *batch, *end; /* taken over; the first ones are being done */
     const char *const *folders; /* where files begin, one after the other */
     int folder_count, turn, report; /* an eventfd that counts finished parcels */
-    struct parcel *batch; /* being done */
+    int64_t rest; /* nanoseconds waited since the last batch with files */
     int64_t finished, batches;
 };
 
 /* How batches are synced: in which way, when one has to be looked at first (it comes after so many nanoseconds of
- * rest), and when a sync was a slow one (so many, and so many for each file). */
+ * rest), and when a sync was a slow one (so many, and so many for each file). Removals alone are no batch here. */
 struct orders {
     int how;
     int64_t rest, slow, slow_file;
 };
 
 /* What Python is to do: the next `parcels` ones, of which the first is number `first` since the start, and how far
- * they are; `fast`: batches since the last time. */
+ * they are; `fast`: batches with files since the last time. */
 struct taken {
     int64_t first;
     int parcels, rested, fast;
@@ -121,6 +122,8 @@ void belt_report(struct belt *belt, int parcels)
 static int collides(const struct parcel *first, const struct parcel *parcel)
 {
     int left = COMPARISONS_MAX;
+    if (!parcel->names_total)
+        return 0;
     for (; first != parcel; first = first->next)
         for (int i = 0; i < first->removals; i++)
             for (int k = 0; k < parcel->names_total; k++)
@@ -129,30 +132,43 @@ static int collides(const struct parcel *first, const struct parcel *parcel)
     return 0;
 }
 
-/* Wait for parcels and take as many as make a batch: how many, 0: closed. */
-static int take_batch(struct belt *belt, int *files, int64_t *waited)
+/* Take over what was put, and wait for it if there is nothing to do. */
+static void take_over(struct belt *belt)
 {
-    int count = 0;
-    *files = 0;
-    *waited = 0;
     pthread_mutex_lock(&belt->lock);
-    if (!belt->first && !belt->closed) {
+    if (!belt->batch && !belt->first && !belt->closed) {
         int64_t start = nanoseconds();
         belt->waiting = 1;
         while (!belt->first && !belt->closed)
             pthread_cond_wait(&belt->filled, &belt->lock);
         belt->waiting = 0;
-        *waited = nanoseconds() - start;
+        belt->rest += nanoseconds() - start;
     }
-    struct parcel *first = belt->batch = belt->first, *end = first;
+    struct parcel *first = belt->first, *last = belt->last;
+    belt->first = NULL;
+    pthread_mutex_unlock(&belt->lock);
+    if (!first)
+        return;
+    if (belt->batch)
+        belt->end->next = first;
+    else
+        belt->batch = first;
+    belt->end = last;
+}
+
+/* How many of the first parcels make a batch, 0: closed. */
+static int take_batch(struct belt *belt, int *files)
+{
+    int count = 0;
+    *files = 0;
+    take_over(belt);
+    const struct parcel *first = belt->batch, *end = first;
     for (; end && (!count || (end->plain && first->plain && *files + end->files <= BATCH_FILES)); end = end->next) {
         if (count && collides(first, end))
             break;
         *files += end->files;
         count++;
     }
-    belt->first = end;
-    pthread_mutex_unlock(&belt->lock);
     return count;
 }
 
@@ -172,19 +188,20 @@ static int remove_all(const struct parcel *parcel, int parcels)
  * after a rest, its sync was slow. Returns whether there is one; else the belt is closed. */
 int belt_take(struct belt *belt, const struct orders *orders, struct taken *taken)
 {
-    for (taken->fast = 0;; taken->fast++) {
+    for (taken->fast = 0;;) {
         int files, whole = orders->how == SYNC_WHOLE;
-        int64_t waited;
-        taken->parcels = take_batch(belt, &files, &waited);
+        taken->parcels = take_batch(belt, &files);
         if (!taken->parcels)
             return 0;
         const struct parcel *first = belt->batch;
         taken->first = belt->finished;
-        taken->rested = waited > orders->rest;
+        taken->rested = belt->rest > orders->rest;
+        if (files || !first->plain)
+            belt->rest = 0;
         taken->progress = (struct progress){.error = -1};
-        if (!first->plain || orders->how == SYNC_NOTHING || (whole && taken->rested))
+        if (!first->plain || orders->how == SYNC_NOTHING || (whole && files && taken->rested))
             return 1;
-        const char *folder = belt->folders[belt->turn++ % belt->folder_count];
+        const char *folder = belt->folders[belt->turn = (belt->turn + 1) % belt->folder_count];
         if (files
             && !commit_files(first, taken->parcels, files, folder, orders->how, taken->fds, &taken->progress))
             return 1;
@@ -193,5 +210,6 @@ int belt_take(struct belt *belt, const struct orders *orders, struct taken *take
         if (!remove_all(first, taken->parcels))
             return 1;
         belt_report(belt, taken->parcels);
+        taken->fast += files > 0;
     }
 }

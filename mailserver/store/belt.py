@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
@@ -23,7 +25,7 @@ from mailserver.store.task import Task
 class Orders(NamedTuple):
     """How compiled code syncs. With ``How.WHOLE`` it leaves to Python a batch that comes after more than ``rest``
     seconds without any, and one whose sync took longer than ``slow`` seconds and ``slow_file`` for each file; with
-    ``How.NOTHING`` all."""
+    ``How.NOTHING`` all. Batches here are those with files: removals are not synced."""
 
     how: How
     rest: float
@@ -33,8 +35,8 @@ class Orders(NamedTuple):
 
 class Taken(NamedTuple):
     """``parcels`` that Python is to finish, the first is number ``first`` since the start. ``rested``: they came after
-    some time without any. ``how``: the belt has begun, and was to sync in this way; ``progress``: how far it came.
-    ``fast``: batches since the last such."""
+    more than ``Orders.rest`` without any. ``how``: the belt has begun, and was to sync in this way; ``progress``: how
+    far it came. ``fast``: batches since the last such."""
 
     first: int
     parcels: int
@@ -108,7 +110,10 @@ class CompiledBelt:
         return int(self._batches(self._belt))
 
     def put(self, tasks: Sequence[Task]) -> None:
-        parcel = form([task.job for task in tasks])
+        try:
+            parcel = form([task.job for task in tasks])
+        except Exception:  # a bug: the thread meets it again, and all that follow keep their numbers
+            parcel = None
         if parcel is None or not self._put(self._belt, *parcel):
             self._carry(self._belt)
 
@@ -131,7 +136,9 @@ class PythonBelt:
 
     def __init__(self, report: int) -> None:
         self._inbox: SimpleQueue[Sequence[Task] | None] = SimpleQueue()
-        self._next: list[Sequence[Task] | None] = []  # taken out of the inbox, at most one
+        self._queue: deque[Sequence[Task]] = deque()  # out of the inbox, not finished
+        self._closed = False
+        self._rest = 0.0  # seconds waited since the last batch with files
         self._finished, self._eventfd = 0, report
         self.batches = 0
 
@@ -139,31 +146,39 @@ class PythonBelt:
         self._inbox.put(tasks)
 
     def take(self, orders: Orders) -> Taken | None:
-        start = time.monotonic()
-        if (first := self._get(block=True)) is None:
+        self._take_over()
+        if not self._queue:
             return None
-        rested = time.monotonic() - start > orders.rest
-        parcels, jobs = 1, [task.job for task in first]
-        while more := self._get(block=False):
-            both = [*jobs, *[task.job for task in more]]
-            if together(both) < len(both):
-                self._next = [more]
+        rested = self._rest > orders.rest
+        jobs = together(task.job for parcel in self._queue for task in parcel)
+        parcels, files = 0, False
+        for parcel in self._queue:
+            jobs -= len(parcel)
+            if jobs < 0:
                 break
-            parcels, jobs = parcels + 1, both
+            parcels += 1
+            files = files or any(task.job.files for task in parcel)
+        if files:
+            self._rest = 0.0
         return Taken(self._finished, parcels, rested)
 
-    def _get(self, *, block: bool) -> Sequence[Task] | None:
-        """None: there is none yet, or never will be; that stays."""
-        try:
-            found = self._next.pop() if self._next else self._inbox.get(block)
-        except Empty:
-            return None
-        if found is None:
-            self._next = [None]
-        return found
+    def _take_over(self) -> None:
+        """What was put; waits for it if there is nothing to do, and only then."""
+        start = time.monotonic()
+        with suppress(Empty):
+            while not self._closed:
+                parcel = self._inbox.get(block=not self._queue)
+                if parcel is None:
+                    self._closed = True
+                else:
+                    if not self._queue:
+                        self._rest += time.monotonic() - start
+                    self._queue.append(parcel)
 
     def report(self, parcels: int) -> None:
         crash_point("before-report")
+        for _ in range(parcels):
+            self._queue.popleft()
         self._finished += parcels
         self.batches += 1
         os.eventfd_write(self._eventfd, parcels)

@@ -12,7 +12,7 @@ from mailserver.store.belt import Taken
 from mailserver.store.crash import crash_point
 from mailserver.store.job import RemovalFailed
 from mailserver.store.naming import make_names
-from mailserver.store.parcel import How, Progress
+from mailserver.store.parcel import How, Progress, path_of
 from mailserver.store.removal import unlink_each
 from mailserver.store.steps import Steps
 from mailserver.store.sync import Sync
@@ -32,13 +32,16 @@ class Disk:
         when descriptors ran out, and the rest is to be tried again."""
         nursery = next(self._nursery)
         files, how, progress = [file for task in batch for file in task.job.files], taken.how, taken.progress
+        if taken.fast:
+            self._sync.was_fast()
         if progress.error < 0 and not progress.fds:  # nothing is done yet
+            refused = _refuse(batch)
             names = sum(len(file.names) for file in files)
             how = self._sync.how(nursery, len(files), names, rested=taken.rested)
-            if self._steps is not None and nursery is not None:
+            if self._steps is not None and nursery is not None and not refused:
                 progress = self._steps.commit(nursery, [task.job for task in batch], how)
         if how is How.WHOLE and progress.error >= 0:
-            self._sync.took(progress.seconds, len(files), progress.error, taken.fast)
+            self._sync.took(progress.seconds, len(files), progress.error)
         done = len(batch)
         if not progress.durable:
             done = _write_each(batch, nursery, progress.fds)
@@ -86,11 +89,27 @@ class Disk:
                 os.close(fd)
 
 
+def _refuse(batch: Sequence[Task]) -> bool:
+    """A job with a path that no file can have fails, alone; whether there is any. Below, it would fail for all."""
+    for task in batch:
+        job = task.job
+        try:
+            for path in (name for file in job.files for name in (file.adopt or file.tmp, *file.names)):
+                path_of(path)
+            for path in (*job.remove, *job.remove_then):
+                path_of(path)
+        except ValueError as error:
+            task.fail(OSError(errno.EINVAL, f"no name of a file: {error}"))
+    return any(task.error is not None for task in batch)
+
+
 def _write_each(batch: list[Task], nursery: str | None, fds: Sequence[int]) -> int:
     """One by one. ``fds``: of the first files, which are written; then the batch has none but plain ones. Returns how
     many tasks there were descriptors for."""
     written = iter(fds)
     for number, task in enumerate(batch):
+        if task.error is not None:
+            continue
         try:
             for spec in task.job.files:
                 crash_point("before-write")

@@ -9,7 +9,7 @@ order they were submitted, and does for the whole batch, each step for all jobs 
 4. sync     content, names and all: one fsync where the file system has one log, else one syncfs, or fsync of
             files and directories for a small batch that comes alone (sync.py)
 5. remove   what the job says is settled (unlink, not synced: at worst a settled message is seen again)
-6. report   the futures, in the loop
+6. report   to the loop, which resolves the futures of whole batches
 
 Compiled code does that for batch after batch (belt.c) and gives Python the ones that it cannot do (disk.py).
 So a name never exists on disk without the content it promises, and a future is resolved only when both are
@@ -68,8 +68,8 @@ class Durable:
     def commit(self, job: Job) -> asyncio.Future[None]:
         """Make ``job`` durable. Its future: None, or the OSError that stopped it (RemovalFailed: see there).
 
-        Jobs take effect in the order of the calls. A cancelled future does not stop the commit. Raises
-        RuntimeError after close().
+        Jobs take effect in the order of the calls. A cancelled future does not stop the commit. ``job`` must not be
+        changed before that: compiled code reads its octets where they lie. Raises RuntimeError after close().
         """
         future: asyncio.Future[None] = self._loop.create_future()
         self._thread.put(Task(job, future))

@@ -56,7 +56,7 @@ def _far_apart(root: str) -> list[str]:
         except FileExistsError:
             if not os.path.isdir(folder):
                 continue
-        if groups.setdefault(os.stat(folder).st_ino // _GROUP, folder) != folder:
+        if groups.setdefault((os.stat(folder).st_ino - 1) // _GROUP, folder) != folder:
             beside.append(folder)
         if len(groups) == FOLDERS:
             break

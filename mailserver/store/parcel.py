@@ -75,7 +75,10 @@ def form(jobs: Sequence[Job]) -> Form | None:
         paths += job.remove
     for job in jobs:
         paths += job.remove_then
-    text = os.fsencode("\0".join(paths))
+    try:
+        text = os.fsencode("\0".join(paths))
+    except UnicodeEncodeError:
+        return None
     if text.count(b"\0") != max(0, len(paths) - 1):  # a name that no file can have
         return None
     numbers = [

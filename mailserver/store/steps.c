@@ -13,7 +13,7 @@
 #define SYS_openat2 437
 #endif
 
-/* Of these functions' arguments and meaning, and of those in commit.c and listing.c; steps.py wants the same number. */
+/* Of these functions' arguments and meaning, and of those in the other files; steps.py wants the same number. */
 const int steps_version = 6;
 
 /* Close all. Nothing is left to fail: everything is synced, or given up. */

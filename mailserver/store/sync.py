@@ -18,7 +18,7 @@ from mailserver.store.parcel import How
 from mailserver.store.task import Task
 from mailserver.store.write import OpenFile
 
-# A batch with so few files and names that comes after more than REST seconds without any is synced file by file: a
+# A batch with so few files and names that comes after REST seconds without a batch with files is synced file by file: a
 # syncfs would write what others left in the cache meanwhile. Within a flow of mail it is always the faster one.
 SMALL, REST = 4, 0.1
 # Seconds, and for each file: syncfs calls that take longer write somebody else's data. After SLOW_ROW of them in a
@@ -63,10 +63,14 @@ class Sync:
             return How.NOTHING
         return How.NOTHING if rested and files + names <= SMALL else How.WHOLE
 
-    def took(self, seconds: float, files: int, error: int, fast: int = 0) -> None:
-        """A syncfs; ``error``: errno, or 0; ``fast``: how many there were before that need no word."""
+    def was_fast(self) -> None:
+        """The last syncfs, of which there is nothing else to say."""
+        self._slow = 0
+
+    def took(self, seconds: float, files: int, error: int) -> None:
+        """A syncfs; ``error``: errno, or 0."""
         slow = seconds > SLOW_SYNC + SLOW_FILE * files
-        self._slow = (0 if fast else self._slow) + 1 if slow else 0
+        self._slow = self._slow + 1 if slow else 0
         if self._slow >= SLOW_ROW or error:  # an error may be of somebody else's data again and again
             self._slow, self._avoid_syncfs = SLOW_ROW - 1, SLOW_BATCHES
 

@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -19,10 +20,12 @@ import pytest
 
 from mailserver.store import nursery
 from mailserver.store import sync as module
+from mailserver.store.belt import CompiledBelt, Orders, PythonBelt
 from mailserver.store.durable import Durable, FileSlice, Job, NewFile, RemovalFailed
 from mailserver.store.parcel import How
 from mailserver.store.steps import COMPILED, STEPS, Steps
 from mailserver.store.sync import Sync
+from mailserver.store.task import Task
 
 
 def one_log(_device: int) -> bool:
@@ -156,6 +159,16 @@ async def test_octets_that_end_a_string_in_c(durable: Durable, box: Path) -> Non
     with pytest.raises(OSError, match="null byte"):
         await durable.commit(Job((file(box, "half\0name", b"x"),)))
     assert shown(box) == {"\udcff": b"a\0b\0"}
+
+
+async def test_a_name_that_cannot_be_encoded_is_no_other_job_s(durable: Durable, box: Path) -> None:
+    bad = durable.commit(Job((file(box, "\ud800", b"x"),)))
+    same_turn = durable.commit(Job((file(box, "1", b"1"),)))
+    await asyncio.sleep(0)
+    next_turn = durable.commit(Job((file(box, "2", b"2"),)))
+    answers = await asyncio.wait_for(asyncio.gather(bad, same_turn, next_turn, return_exceptions=True), 5)
+    assert [getattr(answer, "errno", None) for answer in answers] == [errno.EINVAL, None, None]
+    assert shown(box) == {"1": b"1", "2": b"2"}
 
 
 async def test_one_file_asked_for_twice_is_had_once(durable: Durable, box: Path) -> None:
@@ -488,8 +501,10 @@ def test_which_call_makes_a_batch_durable_where_the_file_system_has_no_one_log(t
     assert sync.how(folder, 1, 1, rested=True) is How.NOTHING
     assert sync.how(folder, 1, 1, rested=False) is How.WHOLE
     assert sync.how(folder, 1, 100, rested=True) is How.WHOLE  # else up to 101 calls
-    for fast in (0, 0, 0, 1, 0, 0):
-        sync.took(0.5, 1, 0, fast)  # seconds: somebody copies a film
+    for _ in range(2):
+        sync.was_fast()
+        for _ in range(3):
+            sync.took(0.5, 1, 0)  # seconds: somebody copies a film
     assert sync.orders().how is How.WHOLE
     sync.took(0.5, 1, 0)  # the fourth in a row
     assert sync.orders().how is How.NOTHING
@@ -499,3 +514,26 @@ def test_which_call_makes_a_batch_durable_where_the_file_system_has_no_one_log(t
     assert sync.orders().how is How.NOTHING
     ordered = Sync([folder], time.monotonic, one_log)
     assert ordered.orders().how is ordered.how(folder, 1, 1, rested=True) is How.LAST
+
+
+async def test_removals_alone_are_no_flow_of_mail(make: Make, box: Path) -> None:
+    """A message that comes right after them comes alone."""
+    report = os.eventfd(0)
+    belt = CompiledBelt(STEPS, make.folders, report) if make.compiled and STEPS else PythonBelt(report)
+    jobs = Job(remove=(f"{box}/new/a",)), Job((file(box, "a", b"x"),))  # two batches, for it is the same name
+
+    def put() -> None:
+        for job in jobs:
+            belt.put([Task(job, asyncio.Future(loop=loop))])
+        belt.close()
+
+    loop, orders = asyncio.get_running_loop(), Orders(How.WHOLE, 0.001, 1.0, 1.0)
+    threading.Timer(0.01, put).start()
+    taken = belt.take(orders)
+    if taken and taken.first == 0:
+        belt.report(taken.parcels)
+        taken = belt.take(orders)
+    os.close(report)
+    assert taken
+    assert taken.rested
+    assert not taken.progress.durable
