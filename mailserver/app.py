@@ -255,6 +255,7 @@ class App:
             "pid": os.getpid(), "version": __version__, "uptime": round(time.time() - self.started, 1),
             "configuration": self.configuration, "listeners": self.listeners.shown(),
             "queue": self.queue.status(), "mailboxes": self.mailboxes.status(), "disk_ok": self.disk.check(),
+            "commits": self.durable.status(),
             "services": {name: service.status() for name, service in self.services.items()},
             "open_files_limit": self.descriptors.limit, "counters": self.counters.snapshot(),
             "guard": self.guard.status(), "rates": self.rates.status(), "certificates": self.tls.servers.described(),

@@ -31,13 +31,18 @@ class DiskWatch:
     def check(self) -> bool:
         """True while mail may be accepted. Emits DiskLow and DiskRecovered when that changes.
 
-        A path that cannot be looked at counts as full (and is a Problem, once): nothing could be written.
+        A path that cannot be looked at, or is read-only, counts as full (and is a Problem, once): nothing could be
+        written.
         """
         try:
             status = os.statvfs(self.path)
         except OSError as error:
             self._plenty = False
             self._unusable(f"cannot look at {self.path}: {error.strerror}")
+            return False
+        if status.f_flag & os.ST_RDONLY:  # as file systems become after an error
+            self._plenty = False
+            self._unusable(f"{self.path} is read-only")
             return False
         self._fault = ""
         room = status.f_bavail * status.f_frsize

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 
 
 class DirectoryInUseError(Exception):
@@ -19,7 +20,8 @@ class DirectoryInUseError(Exception):
 
 
 class DataDirLock:
-    """``data_dir/lock``; its content is the holder's process id, for people.
+    """``data_dir/lock``; its content is the holder's process id, for people: a disk that is full, or read-only by now,
+    has no room for it, and prevents neither start nor end.
 
     The file is never removed: a name that comes and goes could be locked by two.
     """
@@ -38,14 +40,16 @@ class DataDirLock:
             holder = os.pread(fd, 20, 0).strip()
             os.close(fd)
             raise DirectoryInUseError(self._data_dir, int(holder) if holder.isdigit() else 0) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         self._fd = fd
+        with suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
 
     def release(self) -> None:
         """Give the lock back; nothing happens when it is not held."""
         if self._fd is not None:
-            os.ftruncate(self._fd, 0)
+            with suppress(OSError):
+                os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 
 from mailserver.events import DeferredFor, DeliveredTo, Dropped, Emit, FailedFor, Problem, Removed
 from mailserver.message.envelope import Envelope
@@ -10,6 +13,8 @@ from mailserver.queue.batch import Batch
 from mailserver.queue.judgement import Judgement, why_untold
 from mailserver.queue.spool import Spool
 from mailserver.store.durable import Durable, Job, RemovalFailed
+
+AGAIN = 10.0  # seconds until the next attempt to remove what is settled and could not be removed
 
 
 class Records:
@@ -23,14 +28,31 @@ class Records:
         await self._save(envelope, max(b.attempts for b in batches), min(b.due for b in batches), held=held)
 
     async def remove(self, envelope: Envelope) -> None:
-        """All its recipients are settled. A file that stays says so at least, or a restart would send it again."""
+        """All its recipients are settled. A file that stays says so at least, or a restart would send it again; a disk
+        that cannot even take that may be well again before."""
         try:
             await self._durable.commit(self._spool.removal(envelope.id))
         except RemovalFailed as error:
             self._emit(Problem("queue", f"settled, but its file cannot be removed: {error}", id=envelope.id))
             await self._save(envelope, 0, self._now(), held=False)
+            self._remove_later(envelope.id)
         else:
             self._emit(Removed(envelope.id))
+
+    def _remove_later(self, id: str) -> None:
+        asyncio.get_running_loop().call_later(AGAIN, self._remove_again, id)
+
+    def _remove_again(self, id: str) -> None:
+        with suppress(RuntimeError):  # nothing is committed any more: the next start deals with it
+            self._durable.commit(self._spool.removal(id)).add_done_callback(partial(self._removed, id))
+
+    def _removed(self, id: str, commit: asyncio.Future[None]) -> None:
+        if commit.cancelled():
+            return
+        if commit.exception() is None:
+            self._emit(Removed(id))
+        else:
+            self._remove_later(id)
 
     def tell(self, batch: Batch, envelope: Envelope, judgement: Judgement, told: set[int]) -> None:
         """Into the log, what has become of whom; ``told``: the recipients whose failure was reported."""

@@ -36,7 +36,7 @@ class OpenFile:
 
 def create(spec: NewFile, nursery: str | None = None) -> OpenFile:
     """Open what ``spec`` is to be written to, at its end: in the folder ``nursery``, without a name, where there is
-    one and the file system can; else below ``tmp/``."""
+    one and the file system can; else below ``tmp/``, which is made where it is missing."""
     if spec.adopt is not None:
         fd = os.open(spec.adopt, os.O_RDWR | os.O_CLOEXEC)
         return OpenFile(spec, fd, spec.adopt.rpartition("/")[0], spec.adopt, os.lseek(fd, 0, os.SEEK_END))
@@ -47,8 +47,19 @@ def create(spec: NewFile, nursery: str | None = None) -> OpenFile:
         except OSError as error:
             if error.errno not in _NOT_ANONYMOUS:
                 raise
-    fd = os.open(spec.tmp, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    return OpenFile(spec, fd, spec.tmp.rpartition("/")[0], spec.tmp)
+    folder = spec.tmp.rpartition("/")[0]
+    try:
+        fd = _create_named(spec.tmp)
+    except FileNotFoundError:
+        os.mkdir(
+            folder, 0o700
+        )  # an empty folder of this name is soon tidied away; not synced, as what is in it is not
+        fd = _create_named(spec.tmp)
+    return OpenFile(spec, fd, folder, spec.tmp)
+
+
+def _create_named(path: str) -> int:
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def fill(fd: int, parts: tuple[bytes | FileSlice, ...]) -> None:

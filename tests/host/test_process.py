@@ -102,6 +102,18 @@ def test_a_second_server_is_told_the_pid_and_a_killed_one_leaves_no_lock(tmp_pat
     DataDirLock(str(data)).acquire()
 
 
+def test_a_disk_without_room_for_the_pid_prevents_no_start(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (0, before[1])
+    )  # EFBIG at the first octet, where a full disk says ENOSPC
+    try:
+        with DataDirLock(str(tmp_path)), pytest.raises(DirectoryInUseError):
+            DataDirLock(str(tmp_path)).acquire()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 # ---- disk ----
 def test_low_space_is_said_once_and_recovery_needs_a_margin(tmp_path):
     seen = []
@@ -133,3 +145,20 @@ def test_a_directory_that_is_gone_counts_as_full(tmp_path):
     assert isinstance(problem, Problem)
     (tmp_path / "gone").mkdir()
     assert watch.check()
+
+
+def test_a_read_only_file_system_counts_as_full_until_it_is_writable(tmp_path):
+    if subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path], check=False).returncode:
+        pytest.skip("not allowed to mount")
+    seen = []
+    watch = DiskWatch(str(tmp_path), reserve=0, emit=seen.append)
+    try:
+        assert watch.has_room()
+        subprocess.run(["mount", "-o", "remount,ro", tmp_path], check=True)
+        assert not watch.check() and not watch.has_room()
+        (problem,) = seen
+        assert isinstance(problem, Problem) and "read-only" in problem.text
+        subprocess.run(["mount", "-o", "remount,rw", tmp_path], check=True)
+        assert watch.check()
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)

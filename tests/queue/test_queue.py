@@ -24,7 +24,7 @@ from mailserver.events import (
     Removed,
 )  # fmt: skip
 from mailserver.message.envelope import Deferred, Delivered, Failed
-from mailserver.queue import queue
+from mailserver.queue import queue, records
 from mailserver.queue.schedule import PORTION
 from mailserver.queue.slots import SLOW
 
@@ -377,6 +377,27 @@ async def test_a_settled_message_that_cannot_be_removed_is_not_sent_again(tmp_pa
     async with House(tmp_path) as again:
         await again.saw(Removed)
         assert again.attempts == [] and again.files("queue/msg") == []
+
+
+async def test_when_the_disk_is_well_again_what_is_settled_goes_without_a_restart(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "AGAIN", 0.01)
+    async with House(tmp_path) as house:
+        house.gate = asyncio.Event()
+        name = await house.send("x@remote.test")
+        await house.until(lambda: house.attempts)
+        file, away = tmp_path / "queue/msg" / name, tmp_path / "away"
+        file.rename(away)
+        state = tmp_path / "queue/msg" / f"{name}.state"
+        file.mkdir()  # cannot be unlinked
+        state.mkdir()  # nor can anything be written there
+        house.gate.set()
+        await house.saw(Problem, 2)
+        assert house.of(Removed) == []
+        state.rmdir()
+        file.rmdir()
+        away.rename(file)
+        await house.saw(Removed)
+        assert house.files("queue/msg") == [] and len(house.of(Problem)) == 2
 
 
 async def test_a_dead_destination_costs_one_attempt_for_all_its_messages(tmp_path):

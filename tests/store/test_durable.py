@@ -275,6 +275,17 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", where], check=True)
 
 
+async def test_a_tmp_folder_that_was_tidied_away_is_made_again(durable: Durable, box: Path) -> None:
+    (box / "tmp").rmdir()
+    state = NewFile((b"state",), str(box / "tmp" / "a"), (str(box / "new" / "a"),), replace=True)
+    await durable.commit(Job((state,)))
+    assert shown(box) == {"a": b"state"}
+    shutil.rmtree(box / "tmp")
+    shutil.rmtree(box / "new")
+    with pytest.raises(FileNotFoundError):
+        await durable.commit(Job((state,)))
+
+
 async def test_a_full_disk_and_its_recovery(durable: Durable, tiny: Path) -> None:
     results = await asyncio.gather(
         *(durable.commit(Job((file(tiny, f"{n}", b"x" * 20_000),))) for n in range(40)),
