@@ -25,24 +25,38 @@ _TOP_OF_HIERARCHY = 0x20000  # FS_TOPDIR_FL
 
 
 def prepare(root: str) -> list[str]:
-    """Make the folders below ``root`` where missing; their paths. Blocking.
+    """Make the folders below ``root`` where missing; their paths, in the order of their inodes: mutt shows mail of one
+    second in the order of its inodes, which so is the order of arrival as a rule. Blocking.
 
     One that cannot be made (a full disk must not prevent the start) is done without: files then begin below tmp/.
     """
     with suppress(OSError):
         durable.make_directory(root)
+    return sorted(_folders(root), key=_inode)
+
+
+def _folders(root: str) -> list[str]:
     with suppress(OSError):
         with os.scandir(root) as entries:
-            folders = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
-        if len(folders) == FOLDERS:
-            return folders
+            found = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        if len(found) == FOLDERS:
+            return found
         _spread(root)
         return _far_apart(root)
     # The hint is one that most file systems do not know, or the disk is full.
-    for number in range(FOLDERS):
+    folders = [f"{root}/{number:03x}" for number in range(FOLDERS)]
+    for folder in folders:
         with suppress(OSError):
-            os.mkdir(f"{root}/{number:03x}", 0o700)
-    return [f"{root}/{number:03x}" for number in range(FOLDERS)]
+            os.mkdir(folder, 0o700)
+    return folders
+
+
+def _inode(folder: str) -> int:
+    """0: it could not be made."""
+    try:
+        return os.stat(folder).st_ino
+    except OSError:
+        return 0
 
 
 def _far_apart(root: str) -> list[str]:
@@ -56,7 +70,7 @@ def _far_apart(root: str) -> list[str]:
         except FileExistsError:
             if not os.path.isdir(folder):
                 continue
-        if groups.setdefault((os.stat(folder).st_ino - 1) // _GROUP, folder) != folder:
+        if groups.setdefault((_inode(folder) - 1) // _GROUP, folder) != folder:
             beside.append(folder)
         if len(groups) == FOLDERS:
             break
@@ -64,7 +78,7 @@ def _far_apart(root: str) -> list[str]:
     for folder in folders[FOLDERS:]:
         with suppress(OSError):
             os.rmdir(folder)
-    return sorted(folders[:FOLDERS])
+    return folders[:FOLDERS]
 
 
 def _spread(root: str) -> None:

@@ -12,7 +12,8 @@ def test_folders_stay_the_same(tmp_path: Path) -> None:
     root = tmp_path / "nursery"
     folders = prepare(f"{root}")
     assert len(set(folders)) == FOLDERS
-    assert sorted(f"{path}" for path in root.iterdir()) == folders
+    assert sorted(f"{path}" for path in root.iterdir()) == sorted(folders)
+    assert folders == sorted(folders, key=lambda folder: os.stat(folder).st_ino)
     assert all(os.path.isdir(folder) for folder in folders)
     assert prepare(f"{root}") == folders
 
