@@ -51,9 +51,8 @@ def create(spec: NewFile, nursery: str | None = None) -> OpenFile:
     try:
         fd = _create_named(spec.tmp)
     except FileNotFoundError:
-        os.mkdir(
-            folder, 0o700
-        )  # an empty folder of this name is soon tidied away; not synced, as what is in it is not
+        # Somebody tidied it away, as it was empty. Not synced, as what is in it is not.
+        os.mkdir(folder, 0o700)
         fd = _create_named(spec.tmp)
     return OpenFile(spec, fd, folder, spec.tmp)
 
