@@ -18,6 +18,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCES = [f"mailserver/store/{name}.c" for name in ("steps", "parcel", "commit", "belt", "listing")]
+FLAGS = "-O2", "-Wall", "-shared", "-fPIC", "-pthread"
 COMPILED = "mailserver/store/_steps.so"
 
 
@@ -45,17 +46,7 @@ def compile_steps(sources: Sequence[Path], target: Path) -> bool:
             "mailserver: no C compiler: commits and large mailboxes will be somewhat slower", file=sys.stderr
         )
         return False
-    command = [
-        *compiler,
-        "-O2",
-        "-Wall",
-        "-shared",
-        "-fPIC",
-        "-pthread",
-        "-o",
-        str(target),
-        *map(str, sources),
-    ]
+    command = [*compiler, *FLAGS, "-o", str(target), *map(str, sources)]
     try:
         subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:

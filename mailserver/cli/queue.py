@@ -37,8 +37,11 @@ def list_(account: OfAccount = None, json: JsonOption = False, config: ConfigOpt
     from mailserver.control.client import ServerDown
 
     try:
+        loading = site.ask(config, "status")["queue"][
+            "loading"
+        ]  # before: it may end while the queue is listed
         messages = site.ask(config, "queue.list", account=account)
-        if site.ask(config, "status")["queue"]["loading"]:
+        if loading:
             print("the queue is still being loaded: there is more of it", file=sys.stderr)
     except ServerDown:
         messages = [

@@ -104,9 +104,8 @@ def test_a_second_server_is_told_the_pid_and_a_killed_one_leaves_no_lock(tmp_pat
 
 def test_a_disk_without_room_for_the_pid_prevents_no_start(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE, (0, before[1])
-    )  # EFBIG at the first octet, where a full disk says ENOSPC
+    # EFBIG at the first octet, where a full disk says ENOSPC.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
         with DataDirLock(str(tmp_path)), pytest.raises(DirectoryInUseError):
             DataDirLock(str(tmp_path)).acquire()

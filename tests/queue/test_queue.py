@@ -360,14 +360,20 @@ async def test_damage_in_a_large_held_message_is_found_without_a_try(tmp_path):
         again.balance()
 
 
+async def tried_and_immovable(house, tmp_path):
+    """A message is being delivered, and its spool file cannot be unlinked; that file, and where it lies meanwhile."""
+    house.gate = asyncio.Event()
+    name = await house.send("x@remote.test")
+    await house.until(lambda: house.attempts)
+    file, away = tmp_path / "queue/msg" / name, tmp_path / "away"
+    file.rename(away)
+    file.mkdir()  # unlink says EISDIR, as EPERM would come for an immutable file
+    return file, away
+
+
 async def test_a_settled_message_that_cannot_be_removed_is_not_sent_again(tmp_path):
     async with House(tmp_path) as house:
-        house.gate = asyncio.Event()
-        name = await house.send("x@remote.test")
-        await house.until(lambda: house.attempts)
-        file, away = tmp_path / "queue/msg" / name, tmp_path / "away"
-        file.rename(away)
-        file.mkdir()  # unlink says EISDIR, as EPERM would come for an immutable file
+        file, away = await tried_and_immovable(house, tmp_path)
         house.gate.set()
         (problem,) = await house.saw(Problem)
         assert "cannot be removed" in problem.text and house.listed() == []
@@ -382,13 +388,8 @@ async def test_a_settled_message_that_cannot_be_removed_is_not_sent_again(tmp_pa
 async def test_when_the_disk_is_well_again_what_is_settled_goes_without_a_restart(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "AGAIN", 0.01)
     async with House(tmp_path) as house:
-        house.gate = asyncio.Event()
-        name = await house.send("x@remote.test")
-        await house.until(lambda: house.attempts)
-        file, away = tmp_path / "queue/msg" / name, tmp_path / "away"
-        file.rename(away)
-        state = tmp_path / "queue/msg" / f"{name}.state"
-        file.mkdir()  # cannot be unlinked
+        file, away = await tried_and_immovable(house, tmp_path)
+        state = file.with_name(f"{file.name}.state")
         state.mkdir()  # nor can anything be written there
         house.gate.set()
         await house.saw(Problem, 2)
