@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from mailserver import __version__, events
 from mailserver.accounts.accounts import Accounts
@@ -69,14 +69,13 @@ from mailserver.routing.routes_of import routes_of
 from mailserver.store import nursery
 from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
+from mailserver.store.workers import Workers
 
 DRAIN = 30.0  # seconds that transactions under way get at SIGTERM
 SWITCH_INTERVAL = 0.0005  # seconds one thread may keep the interpreter while another waits (default 5 ms)
 # What ends a start, or a reload, with one sentence for the administrator.
 STOPPERS = (PrivilegeError, DirectoryInUseError, TlsError, AccountsError, AccountsUnavailable, OSError)
 BLOCKING_THREADS = 8  # file reads, scans, look-ups; the commit thread and the log's are their own
-
-_T = TypeVar("_T")
 
 
 class App:
@@ -138,12 +137,13 @@ class App:
         config, data_dir, now = self.config, self.data_dir, time.time
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.blocking = ThreadPoolExecutor(BLOCKING_THREADS, "blocking")
+        self.workers = Workers(loop, self.blocking)
         self.hashing = ThreadPoolExecutor(AT_ONCE + 1, "accounts")  # and one for the database
         self.disk = DiskWatch(data_dir, config.limits.disk_reserve, self.emit)
         self.durable = Durable(loop, nursery.prepare(os.path.join(data_dir, "nursery")))
         self.mailboxes = Mailboxes(
-            os.path.join(data_dir, "mail"), hostname=config.hostname, memory=config.limits.index_memory,
-            executor=self.blocking,
+            os.path.join(data_dir, "mail"), hostname=config.hostname, workers=self.workers,
+            memory=config.limits.index_memory,
         )  # fmt: skip
         self.accounts = Accounts(config, database_of(config), executor=self.hashing, now=now)
         self.gateway = OpenRelayGuard(default_gateways(), enabled=config.guard.gateway)
@@ -156,8 +156,8 @@ class App:
         self.rates = Rates(config.rates, Networks(config.guard.trusted))
         self.spool = Spool(os.path.join(data_dir, "queue"), emit=self.emit)
         self.queue = Queue(
-            settings=config.queue, hostname=config.hostname, spool=self.spool, durable=self.durable,
-            mailboxes=self.mailboxes,
+            settings=config.queue, hostname=config.hostname, spool=self.spool,
+            durable=self.durable, mailboxes=self.mailboxes,
             deliver=deliverer(LocalDelivery(self.mailboxes, self.durable, now), self.remote),
             route_of=lambda address: routes_of(self.accounts.directory, address), emit=self.emit,
             now=now, executor=self.blocking,
@@ -287,7 +287,7 @@ class App:
         async with self.reloading:  # one after the other, or an older file could win
             notify.reloading()
             try:
-                loaded = await self._in_thread(load, self.config_path, None, self._cannot_be)
+                loaded = await self.workers.run(load, self.config_path, None, self._cannot_be)
                 said = await self._apply(loaded)
             finally:
                 notify.ready()
@@ -297,16 +297,13 @@ class App:
     def _cannot_be(self, config: Config) -> Iterable[Finding]:
         return (*fixed(self.config, config), *certificates(config))
 
-    async def _in_thread(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self.blocking, function, *arguments)
-
     async def _apply(self, loaded: Loaded) -> str:
         config = loaded.config
         relay_table = RelayTable.compile(loaded.relay_rules())
         change = self.listeners.prepare(config, self.config)
         try:
             # Tried on contexts nobody uses; it also makes the pair where a certificate was taken out.
-            await self._in_thread(tls_contexts, config.tls, self.data_dir, config.hostname)
+            await self.workers.run(tls_contexts, config.tls, self.data_dir, config.hostname)
             self.log.reopen(config.log)
             await self.accounts.refresh(config)
         except Exception:
@@ -344,6 +341,7 @@ class App:
         self.durable.close()
         self.accounts.close()
         await self.resolver.close()
+        self.workers.close()
         self.blocking.shutdown(cancel_futures=True)
         self.hashing.shutdown(cancel_futures=True)
         self.emit(events.Notice("stop", "stopped"))

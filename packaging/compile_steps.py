@@ -17,7 +17,9 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = [f"mailserver/store/{name}.c" for name in ("steps", "parcel", "commit", "belt", "listing")]
+SOURCES = [
+    f"mailserver/store/{name}.c" for name in ("steps", "parcel", "commit", "belt", "listing", "workers")
+]
 FLAGS = "-O2", "-Wall", "-shared", "-fPIC", "-pthread"
 COMPILED = "mailserver/store/_steps.so"
 

@@ -36,7 +36,6 @@ from mailserver.store.crash import CRASH_POINTS, crash_point
 from mailserver.store.disk import Disk
 from mailserver.store.job import FileSlice, Job, NewFile, RemovalFailed
 from mailserver.store.parcel import Progress
-from mailserver.store.removal import unlink_each
 from mailserver.store.steps import STEPS, Steps
 from mailserver.store.sync import Sync, sync_directory
 from mailserver.store.task import Task
@@ -114,16 +113,6 @@ def discard(path: str) -> None:
     """Unlink, at start-up; what is missing already is fine. Blocking, not synced, raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def discard_all(paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Unlink beside the commits, not synced: for mail whose owner no longer wants it. What was missing, and what
-    cannot be unlinked. Blocking."""
-    missing, stuck = list[str](), list[str]()
-    for path, error in zip(paths, unlink_each(paths), strict=True):
-        if error:
-            (missing if error == errno.ENOENT else stuck).append(path)
-    return missing, stuck
 
 
 def move(path: str, target: str) -> None:

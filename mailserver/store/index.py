@@ -1,6 +1,6 @@
 """The in-memory index of mailboxes: what POP3, deliveries and status see without asking the disk again.
 
-A mailbox is read at its first opening: one listing of new/ and cur/ in a thread, sizes taken from the
+A mailbox is read at its first opening: one listing of new/ and cur/ beside the loop, sizes taken from the
 names. From then on deliveries are added as they are committed and deletions taken out. Other programs may
 work in the same Maildir at any time, so every opening compares the modification times of new/ and cur/ with
 those before the last listing and lists again when they differ, be it by our own doing: only a listing tells
@@ -14,22 +14,20 @@ Measured on a slow 2-core machine: 136 octets a message; 100,000 messages listed
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-import re
 import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
-from hashlib import sha256
-from typing import TypeVar
 
 from mailserver.store import maildir, scan
 from mailserver.store.content import Content
-from mailserver.store.durable import discard_all
 from mailserver.store.files import Entries, Entry, Files
 from mailserver.store.maildir import base_name
+from mailserver.store.work import Listing
+from mailserver.store.workers import Workers
 
 MESSAGE_MEMORY = 144  # octets: a name of about 70 octets, a place in a list, one in an array
 MAILBOX_MEMORY = 2048
@@ -38,10 +36,8 @@ IN_FLIGHT = 65536  # deliveries between new_name() and delivered() at most
 _GRANULARITY = 50_000_000  # ns; the kernel's clock for files ticks every 1 to 10 ms
 _COARSE = 2_100_000_000  # ns; a time of whole seconds comes from a file system that has no finer ones
 REMOVALS = 250  # files unlinked by one thread before others get their turn
-NAME_MAX = 250  # octets of a folder's name; file systems allow 255
-_SAFE = re.compile(rb"[^A-Za-z0-9_+=.-]")
+FEW = 512  # messages of a listing that the loop takes over itself: less than a millisecond
 
-T = TypeVar("T")
 Times = tuple[int, int]  # st_mtime_ns of new/ and cur/
 
 
@@ -103,8 +99,8 @@ class _Mailbox:
 
 
 class Mailboxes:
-    """All mailboxes below ``root``. ``memory``: octets the index may take. Lives in the loop's thread; what
-    blocks runs in ``executor``. ``now``: the machine's clock in nanoseconds, compared with file times."""
+    """All mailboxes below ``root``. ``memory``: octets the index may take. Lives in the loop's thread; ``workers``
+    do what blocks. ``now``: the machine's clock in nanoseconds, compared with file times."""
 
     def __init__(
         self,
@@ -112,11 +108,11 @@ class Mailboxes:
         *,
         hostname: str,
         memory: int,
-        executor: Executor,
+        workers: Workers,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         self._root, self._memory, self._now = root, memory, now
-        self._executor = executor
+        self._workers = workers
         self._source = maildir.NameSource(hostname)
         self._boxes: OrderedDict[str, _Mailbox] = OrderedDict()
         self._ready: dict[str, str] = {}
@@ -126,7 +122,7 @@ class Mailboxes:
     def directory(self, mailbox: str) -> str:
         """``root``/DOMAIN/USER of the untrusted key USER@DOMAIN: different keys, different directories."""
         user, _, domain = mailbox.rpartition("@")
-        return f"{self._root}/{_encode(domain)}/{_encode(user)}"
+        return f"{self._root}/{maildir.folder_name(domain)}/{maildir.folder_name(user)}"
 
     def ready(self, mailbox: str) -> str | None:
         """Its directory if it is known to exist, without looking; else ``await ensure()``."""
@@ -135,7 +131,7 @@ class Mailboxes:
     async def ensure(self, mailbox: str) -> str:
         """Look, make what is missing of the Maildir, and return its directory. Raises OSError."""
         path = self.directory(mailbox)
-        await self._in_thread(maildir.make, path)
+        await self._workers.run(maildir.make, path)
         if len(self._ready) >= READY_MAX:
             self._ready.clear()
         self._ready[mailbox] = path
@@ -184,7 +180,7 @@ class Mailboxes:
         try:
             return _content(box.where(entry))
         except FileNotFoundError:
-            box.moved = await self._in_thread(_places, box.path)
+            box.moved = await self._workers.run(_places, box.path)
         return _content(box.where(entry))
 
     async def delete(self, mailbox: str, entries: Sequence[Entry]) -> int:
@@ -199,7 +195,7 @@ class Mailboxes:
             left = [entry for entry, path in zip(left, paths, strict=True) if path in missing]
             if not left:
                 break
-            box.moved = await self._in_thread(_places, box.path)
+            box.moved = await self._workers.run(_places, box.path)
             left = [entry for entry in left if base_name(entry.name) in box.moved]
         stuck.update(left)
         gone = [entry for entry in entries if entry not in stuck] if stuck else entries
@@ -211,10 +207,10 @@ class Mailboxes:
         """Beside the commits, so that no delivery waits for it. What was not found, and what cannot be removed."""
         missing, failed = set[str](), set[str]()
         for start in range(0, len(paths), REMOVALS):
-            portion = self._in_thread(discard_all, paths[start : start + REMOVALS])
-            absent, stuck = await asyncio.shield(asyncio.ensure_future(portion))
-            missing.update(absent)
-            failed.update(stuck)
+            some = paths[start : start + REMOVALS]
+            for path, error in zip(some, await self._workers.remove(some), strict=True):
+                if error:
+                    (missing if error == errno.ENOENT else failed).add(path)
         return missing, failed
 
     def status(self) -> dict[str, int]:
@@ -228,19 +224,17 @@ class Mailboxes:
 
     # ---- inside --------------------------------------------------------------------------------------------
     async def _list(self, mailbox: str, box: _Mailbox) -> None:
-        recent = self._source.issued - IN_FLIGHT
         box.listing = True
         files, strange = box.files, set[str]()
         try:
-            arguments = (box.path, box.files, self._source, recent, self._now)
             if not box.cleaned:
                 box.cleaned = True
-                await self._in_thread(_clean, box.path, self._now() / 1e9, self._source)
+                await self._workers.run(_clean, box.path, self._now() / 1e9, self._source)
             try:
-                box.times, files, strange = await self._in_thread(_list, *arguments)
+                files, strange = await self._look(box)
             except FileNotFoundError:
                 await self.ensure(mailbox)
-                box.times, files, strange = await self._in_thread(_list, *arguments)
+                files, strange = await self._look(box)
         finally:
             box.listing = False
             self._put(box, files)
@@ -248,6 +242,22 @@ class Mailboxes:
             arrived, box.arrived = box.arrived, []
             for name, size in arrived:
                 self.delivered(mailbox, name, size)
+
+    async def _look(self, box: _Mailbox) -> tuple[Files, set[str]]:
+        """What is there, ``box.files`` itself if that is still true, and the base names in it that the source has
+        issued just now and that are not known yet."""
+        recent, moment = self._source.issued - IN_FLIGHT, self._now()
+        listing = await self._workers.maildir(box.path)
+        known = None if listing is None or listing.count > FEW else scan.recall(listing, box.files)
+        if listing is None or known is None:
+            arguments = (box.path, box.files, listing, self._source, recent)
+            times, files, strange = await self._workers.run(_scan, *arguments)
+        else:
+            times, files = listing.times, known
+            strange = _strange(files, box.files, self._source, recent)
+        settled = all(moment - time > (_GRANULARITY if time % 1_000_000_000 else _COARSE) for time in times)
+        box.times = times if settled else None
+        return files, strange
 
     def _evict(self) -> None:
         while self._bytes() > self._memory:
@@ -275,26 +285,25 @@ class Mailboxes:
             self._messages += len(files.names) - len(box.files.names)
         box.files = files
 
-    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+
+def _scan(
+    path: str, old: Files, listing: Listing | None, source: maildir.NameSource, recent: int
+) -> tuple[Times, Files, set[str]]:
+    """In a thread, what _look finds; and the times of before."""
+    times = _times(path) if listing is None else listing.times
+    files = scan.scan(path, old, listing=listing)
+    return times, files, _strange(files, old, source, recent)
 
 
-def _list(
-    path: str, old: Files, source: maildir.NameSource, recent: int, now: Callable[[], int]
-) -> tuple[Times | None, Files, set[str]]:
-    """In a thread: (times that can be trusted, what is there: ``old`` itself if that is still true, base
-    names in it that ``source`` has issued after ``recent`` and ``old`` lacks)."""
-    moment = now()
-    times = _times(path)
-    settled = all(moment - time > (_GRANULARITY if time % 1_000_000_000 else _COARSE) for time in times)
-    files = scan.scan(path, old)
+def _strange(files: Files, old: Files, source: maildir.NameSource, recent: int) -> set[str]:
+    """Base names in ``files`` that ``source`` has issued after ``recent`` and ``old`` lacks."""
     if files is old:
-        return times if settled else None, old, set()
+        return set()
     unknown = set(source.own(files.names)).difference(old.names)
     strange = {base_name(name) for name in unknown if source.serial(name) > recent}
     if strange:
         strange.difference_update(map(base_name, old.names))
-    return times if settled else None, files, strange
+    return strange
 
 
 def _clean(path: str, now: float, source: maildir.NameSource) -> None:
@@ -326,16 +335,3 @@ def _places(path: str) -> dict[str, str]:
 
 def _content(path: str) -> Content:
     return Content(path, 0, os.stat(path).st_size)
-
-
-def _encode(text: str) -> str:
-    """A file name for any text: letters, digits and _+=.- stay, all else becomes %XX (UTF-8); no name
-    begins with a dot; what would be too long ends in a hash."""
-    octets = text.encode("utf-8", "surrogatepass")
-    name = _SAFE.sub(lambda match: b"%%%02X" % match[0][0], octets).decode()
-    if name.startswith("."):
-        name = "%2E" + name[1:]
-    if len(name) > NAME_MAX:
-        # "%-" is in no other name, so this cannot be mistaken for one.
-        name = f"{name[: NAME_MAX - 66]}%-{sha256(octets).hexdigest()}"
-    return name or "%"

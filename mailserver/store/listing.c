@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { FEW = 512 };                                      /* files there is room for at first */
@@ -28,9 +29,11 @@ struct item {
 };
 
 struct listing {
+    const char *new, *cur;       /* the folders */
+    int64_t new_time, cur_time;  /* when they were changed, before they were read: nanoseconds, Unix time */
     char *names;                 /* in delivery order, each with a NUL behind it */
     int64_t *sizes;              /* on the wire, times two, plus one in new/; negative where the name does not tell */
-    long count, length;          /* files, octets of `names` */
+    long count, length;          /* files, -1: this cannot be known here; octets of `names` */
     struct item *items;
     long names_room, items_room; /* octets, items */
 };
@@ -109,6 +112,15 @@ static int add(struct listing *all, const char *name, int fresh)
     return 0;
 }
 
+static int changed(const char *folder, int64_t *time)
+{
+    struct stat status;
+    if (stat(folder, &status) < 0)
+        return -1;
+    *time = status.st_mtim.tv_sec * INT64_C(1000000000) + status.st_mtim.tv_nsec;
+    return 0;
+}
+
 /* Add the regular files in `folder`, hidden ones left out. */
 static int add_folder(struct listing *all, const char *folder, int fresh)
 {
@@ -176,25 +188,26 @@ void free_listing(struct listing *all)
 {
     free(all->names);
     free(all->sizes);
-    *all = (struct listing){0};
+    all->names = NULL;
+    all->sizes = NULL;
 }
 
-/* What lies in the folders `new` and `cur` of a Maildir, in delivery order; free_listing what is in `all` then.
- * -1: this cannot be known here, and nothing is in it. */
-int list_maildir(const char *new, const char *cur, struct listing *all)
+/* What lies in both folders, in delivery order; free_listing it then. */
+void list_maildir(void *what)
 {
-    int result = -1;
-    *all = (struct listing){.names_room = 64 * FEW, .items_room = FEW};
+    struct listing *all = what;
+    all->count = all->length = 0;
+    all->names_room = 64 * FEW;
+    all->items_room = FEW;
     all->names = malloc((size_t)all->names_room);
     all->items = malloc((size_t)all->items_room * sizeof *all->items);
     /* new/ first: a file that is moved to cur/ meanwhile is seen twice rather than not at all. */
-    if (all->names != NULL && all->items != NULL && add_folder(all, new, 1) == 0 && add_folder(all, cur, 0) == 0)
-        result = arrange(all);
+    if (all->names == NULL || all->items == NULL || changed(all->new, &all->new_time) < 0 ||
+        changed(all->cur, &all->cur_time) < 0 || add_folder(all, all->new, 1) < 0 ||
+        add_folder(all, all->cur, 0) < 0 || arrange(all) < 0)
+        all->count = -1;
     free(all->items);
     all->items = NULL;
-    if (result < 0)
-        free_listing(all);
-    return result;
 }
 
 /* Octets of a file when every bare LF is sent as CRLF and a last line without an end gets one (RFC 1939 3); -1: it

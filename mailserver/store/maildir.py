@@ -19,6 +19,8 @@ from mailserver.store import durable
 TMP_AGE = 36 * 3600  # seconds: "you should ignore/delete tmp files that have not been accessed in 36 hours"
 _FIELDS = re.compile(r",[SW]=\d+(?=,|\Z)", re.ASCII)
 _UID = re.compile(r"[\x21-\x7e]{1,70}\Z")
+NAME_MAX = 250  # octets of a folder's name; file systems allow 255
+_SAFE = re.compile(rb"[^A-Za-z0-9_+=.-]")
 
 
 class NameSource:
@@ -62,6 +64,19 @@ def make(path: str) -> None:
     """An empty Maildir, or what is missing of one; mode 0700, durable. Blocking, raises OSError."""
     for folder in ("tmp", "cur", "new"):
         durable.make_directory(f"{path}/{folder}")
+
+
+def folder_name(text: str) -> str:
+    """A file name for any text: letters, digits and _+=.- stay, all else becomes %XX (UTF-8); no name
+    begins with a dot; what would be too long ends in a hash."""
+    octets = text.encode("utf-8", "surrogatepass")
+    name = _SAFE.sub(lambda match: b"%%%02X" % match[0][0], octets).decode()
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name) > NAME_MAX:
+        # "%-" is in no other name, so this cannot be mistaken for one.
+        name = f"{name[: NAME_MAX - 66]}%-{sha256(octets).hexdigest()}"
+    return name or "%"
 
 
 def base_name(name: str) -> str:

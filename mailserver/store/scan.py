@@ -12,10 +12,12 @@ from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 
+from mailserver.store import maildir
 from mailserver.store.content import READ_ONLY
 from mailserver.store.files import Files
-from mailserver.store.maildir import base_name, listing, natural_uid, other_uid
+from mailserver.store.maildir import base_name, natural_uid, other_uid
 from mailserver.store.steps import STEPS, Steps
+from mailserver.store.work import Listing
 
 _TIME = re.compile(r"(\d{1,15})\.([^.,:]*)", re.ASCII)
 _USEC = re.compile(r"M(\d{1,9})", re.ASCII)
@@ -25,31 +27,44 @@ _STEM = re.compile(r"[^,:]*")
 _MEASURED = 250  # files read by one call
 
 
-def scan(path: str, old: Files, steps: Steps | None = STEPS) -> Files:
+def scan(path: str, old: Files, steps: Steps | None = STEPS, listing: Listing | None = None) -> Files:
     """What the Maildir holds; ``old`` itself if that is still true. Sizes that names do not tell are taken from
-    ``old``, else the files are read and counted. Blocking, raises OSError."""
-    files, complete = _read(path, old, steps)
+    ``old``, else the files are read and counted. ``listing``: if that is made already. Blocking, raises OSError."""
+    files, complete = _read(path, old, listing or _listed(path, steps), steps)
     if not complete:  # a file is gone or not ours to read; or another program moved it, and it is found now
-        files, _ = _read(path, files, steps)
+        files, _ = _read(path, files, _listed(path, steps), steps)
     return old if files == old else files
 
 
-def _read(path: str, old: Files, steps: Steps | None) -> tuple[Files, bool]:
+def recall(listing: Listing, old: Files) -> Files | None:
+    """The same where neither names nor ``old`` leave a size open; None: files have to be read. Never blocks."""
+    files = Files()
+    files.names, files.sizes = listing.columns()
+    if _recall(files, old):
+        return None
+    files.octets = sum(size >> 1 for size in files.sizes)
+    return old if files == old else files
+
+
+def _listed(path: str, steps: Steps | None) -> Listing | None:
+    return None if steps is None else steps.maildir(path)
+
+
+def _read(path: str, old: Files, listing: Listing | None, steps: Steps | None) -> tuple[Files, bool]:
     """What scan() returns, and whether every file that was listed could be read."""
     files = Files()
-    compiled = steps.maildir(f"{path}/new", f"{path}/cur") if steps is not None else None
-    if compiled is None:
-        new, cur = listing(path)
+    if listing is None:
+        new, cur = maildir.listing(path)
         if old.is_just(new, cur):
             return old, True
         files.names, files.sizes = _arranged(path, new, cur)
     else:
-        files.names, files.sizes = compiled
+        files.names, files.sizes = listing.columns()
     listed = len(files.names)
-    if files.sizes and min(files.sizes) < 0:
-        _measure(path, files, old, steps)
+    if unread := _recall(files, old):
+        _measure(path, files, unread, steps)
     files.octets = sum(size >> 1 for size in files.sizes)
-    if compiled is None:
+    if listing is None:
         files.uids = _uids(files.names)
     return files, len(files.names) == listed
 
@@ -80,9 +95,11 @@ def _order(path: str, name: str, new: bool) -> tuple[int, int, int, bytes, str]:
     return seconds, usec, serial, os.fsencode(stem[0]) if stem else b"", name
 
 
-def _measure(path: str, files: Files, old: Files, steps: Steps | None) -> None:
-    """Sizes that the names do not tell. What cannot be read is gone, or not a message we could serve."""
+def _recall(files: Files, old: Files) -> list[int]:
+    """Sizes that the names do not tell, from ``old``. The indexes of those that are not known there either."""
     names, sizes = files.names, files.sizes
+    if not sizes or min(sizes) >= 0:
+        return []
     before: Sequence[int] = old.sizes
     if names != old.names:
         known = {
@@ -97,12 +114,18 @@ def _measure(path: str, files: Files, old: Files, steps: Steps | None) -> None:
             sizes[index] = earlier & ~1 | size & 1
         elif size < 0:
             unread.append(index)
+    return unread
+
+
+def _measure(path: str, files: Files, unread: Sequence[int], steps: Steps | None) -> None:
+    """Read those files. What cannot be read is gone, or not a message we could serve."""
+    names, sizes = files.names, files.sizes
     for start in range(0, len(unread), _MEASURED):
         some = unread[start : start + _MEASURED]
         files_there = [f"{'new' if sizes[index] & 1 else 'cur'}/{names[index]}" for index in some]
         for index, size in zip(some, wire_sizes(path, files_there, steps), strict=True):
             sizes[index] = size << 1 | sizes[index] & 1
-    if unread and min(sizes) < 0:
+    if min(sizes) < 0:
         files.names = [name for name, size in zip(names, sizes, strict=True) if size >= 0]
         files.sizes = array("q", [size for size in sizes if size >= 0])
 

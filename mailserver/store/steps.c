@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -14,7 +15,7 @@
 #endif
 
 /* Of these functions' arguments and meaning, and of those in the other files; steps.py wants the same number. */
-const int steps_version = 6;
+const int steps_version = 7;
 
 /* Close all. Nothing is left to fail: everything is synced, or given up. */
 void close_files(const int *fds, int files)
@@ -23,11 +24,21 @@ void close_files(const int *fds, int files)
         close(fds[i]);
 }
 
-/* Remove all `paths`, whatever becomes of the others; errors[i] is 0 or says what prevented it. */
-void unlink_files(const char *const *paths, int count, int *errors)
+/* Remove `count` files, whatever becomes of the others. `paths`: each ends in NUL, one behind the other; errors[i] is 0
+ * or says what prevented it, and `failed` counts those. */
+struct removal {
+    const char *paths;
+    int *errors, count, failed;
+};
+
+void unlink_files(void *what)
 {
-    for (int i = 0; i < count; i++)
-        errors[i] = unlink(paths[i]) < 0 ? errno : 0;
+    struct removal *all = what;
+    const char *path = all->paths;
+    for (int i = 0; i < all->count; i++, path += strlen(path) + 1) {
+        all->errors[i] = unlink(path) < 0 ? errno : 0;
+        all->failed += all->errors[i] != 0;
+    }
 }
 
 /* A whole file into `data` if it has at most `most` octets (there is room for one more) and all of it is in memory, so

@@ -18,20 +18,11 @@ from pathlib import Path
 from mailserver.store import crash
 from mailserver.store.job import Job
 from mailserver.store.parcel import FORM_TYPES, How, Progress, ProgressForm, form, path_of
+from mailserver.store.work import Listing, Removal
 
-VERSION = 6  # of steps.c
+VERSION = 7  # of steps.c
 COMPILED = Path(__file__).with_name("_steps.so")
 LINE_MAX = 96  # octets of a line of LIST or UIDL, more than there can be
-_PIECE = 1 << 18  # octets of names that become strings before other threads get their turn
-
-
-class _Listing(ctypes.Structure):
-    """``struct listing`` of listing.c."""
-
-    _fields_ = (
-        ("names", ctypes.c_void_p), ("sizes", ctypes.c_void_p), ("count", ctypes.c_long), ("length", ctypes.c_long),
-        ("items", ctypes.c_void_p), ("names_room", ctypes.c_long), ("items_room", ctypes.c_long),
-    )  # fmt: skip
 
 
 class Steps:
@@ -52,8 +43,8 @@ class Steps:
         self._read_files = library.read_files
         self._read.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.c_long
         self._list, self._free, self._measure = library.list_maildir, library.free_listing, library.wire_sizes
-        self._list.argtypes = ctypes.c_char_p, ctypes.c_char_p, ctypes.POINTER(_Listing)
-        self._free.argtypes = (ctypes.POINTER(_Listing),)
+        self._unlink.argtypes, self._list.argtypes = (ctypes.POINTER(Removal),), (ctypes.POINTER(Listing),)
+        self._free.argtypes = (ctypes.POINTER(Listing),)
         self._size_lines, self._uid_lines = library.size_lines, library.uid_lines
         self._size_lines.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p
         self._uid_lines.argtypes = ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p
@@ -93,29 +84,19 @@ class Steps:
 
     def unlink(self, paths: Sequence[str]) -> list[int]:
         """Remove all of them; what prevented each (errno), 0 where nothing did."""
-        count = len(paths)
-        errors = (ctypes.c_int * count)()
-        self._unlink((ctypes.c_char_p * count)(*map(path_of, paths)), count, errors)
-        return list(errors)
+        removal = Removal(paths)
+        self._unlink(removal)
+        return removal.result()
 
-    def maildir(self, new: str, cur: str) -> tuple[list[str], array[int]] | None:
-        """What lies in these two folders: names in delivery order, and sizes as in Files (store/files.py), negative
-        where the name does not tell. None: to be found out in another way."""
-        listing = _Listing()
-        if self._list(path_of(new), path_of(cur), listing) < 0:
-            return None
-        try:
-            sizes = array("q", ctypes.string_at(listing.sizes, 8 * listing.count))
-            names: list[str] = []
-            done = 0
-            while done < listing.length:
-                piece = ctypes.string_at(listing.names + done, min(_PIECE, listing.length - done))
-                piece = piece[: piece.rindex(b"\0") + 1]
-                names += os.fsdecode(piece).split("\0")[:-1]
-                done += len(piece)
-        finally:
-            self._free(listing)
-        return names, sizes
+    def listing(self, path: str) -> Listing:
+        """For what lies in the Maildir ``path``; not made yet."""
+        return Listing(path_of(f"{path}/new"), path_of(f"{path}/cur"), self._free)
+
+    def maildir(self, path: str) -> Listing | None:
+        """What lies in it. None: to be found out in another way."""
+        listing = self.listing(path)
+        self._list(listing)
+        return None if listing.count < 0 else listing
 
     def wire_sizes(self, folder: str, paths: Sequence[str]) -> list[int]:
         """Octets on the wire of files below ``folder``; -1 where one cannot be read."""

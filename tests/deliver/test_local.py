@@ -14,17 +14,21 @@ from mailserver.message.envelope import Deferred, Delivered, Envelope, Local, Re
 from mailserver.store.content import Content
 from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
+from mailserver.store.workers import Workers
 
 STORED = b"Subject: hello\n\nThe text.\n"
 
 
 @pytest.fixture
 async def rooms(tmp_path):
-    durable = Durable(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    durable = Durable(loop)
     with ThreadPoolExecutor(1) as executor:
-        mailboxes = Mailboxes(str(tmp_path / "mail"), hostname="mx.test", memory=1 << 20, executor=executor)
+        workers = Workers(loop, executor)
+        mailboxes = Mailboxes(str(tmp_path / "mail"), hostname="mx.test", memory=1 << 20, workers=workers)
         yield mailboxes, LocalDelivery(mailboxes, durable, lambda: 1_700_000_000.0)
         durable.close()
+        workers.close()
 
 
 def attempt(tmp_path, *recipients: Recipient, others: tuple[Recipient, ...] = ()) -> Attempt:

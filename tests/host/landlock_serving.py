@@ -17,6 +17,7 @@ from mailserver.host.confinement import confine
 from mailserver.observe.log import Log
 from mailserver.store.durable import Durable, Job, NewFile
 from mailserver.store.index import Mailboxes
+from mailserver.store.workers import Workers
 
 site = Path(sys.argv[1])
 path = site / "etc" / "config.toml"
@@ -33,8 +34,9 @@ def hello(folder, name):
 
 async def deliver():
     """Alone, many together, a hard link, a move between folders, a removal."""
-    durable = Durable(asyncio.get_running_loop())
-    mailboxes = Mailboxes(str(data / "mail"), hostname="x", memory=1 << 20, executor=ThreadPoolExecutor(2))
+    loop = asyncio.get_running_loop()
+    durable, workers = Durable(loop), Workers(loop, ThreadPoolExecutor(2))
+    mailboxes = Mailboxes(str(data / "mail"), hostname="x", memory=1 << 20, workers=workers)
     folder, other = await mailboxes.ensure("alice@example.test"), await mailboxes.ensure("bob@example.test")
     first = mailboxes.new_name(time.time(), 6, 7)
     await durable.commit(hello(folder, first))
@@ -44,6 +46,7 @@ async def deliver():
     os.rename(f"{folder}/new/{first}", f"{folder}/cur/{first}:2,S")
     await durable.commit(Job(remove=(f"{folder}/new/n1",)))
     durable.close()
+    workers.close()
     return len(os.listdir(f"{folder}/new"))
 
 

@@ -22,6 +22,7 @@ from mailserver.policy.networks import Networks
 from mailserver.policy.rates import Rates
 from mailserver.pop3.server import Pop3Service
 from mailserver.store.index import Mailboxes
+from mailserver.store.workers import Workers
 
 ALICE = "alice@example.test"
 ONE = b"Subject: one\n\nfirst\n.dot\n..two dots\n"
@@ -93,11 +94,12 @@ class Post:
         self.root = root
         self.loop = asyncio.get_running_loop()
         self.executor = ThreadPoolExecutor(2)
+        self.workers = Workers(self.loop, self.executor)
         self.mailboxes = Mailboxes(
             str(root),
             hostname="mail.example.test",
             memory=64 << 20,
-            executor=self.executor,
+            workers=self.workers,
         )
         self.events: list[Event] = []
         self.clock = 1000.0
@@ -182,4 +184,5 @@ class Post:
         for client in self.clients:
             with suppress(OSError):
                 await client.writer.wait_closed()
+        self.workers.close()
         self.executor.shutdown()

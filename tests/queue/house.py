@@ -22,6 +22,7 @@ from mailserver.queue.queue import Queue
 from mailserver.queue.spool import Spool
 from mailserver.store.durable import Durable, Job
 from mailserver.store.index import Mailboxes
+from mailserver.store.workers import Workers
 
 RECEIVED = b"Received: from client\n"
 CONTENT = b"From: alice@example.test\nSubject: hello\n\nThe text.\n"
@@ -52,13 +53,14 @@ class House:
             loop.call_soon_threadsafe(self.changed.set)
 
         self.executor = ThreadPoolExecutor(2)
+        self.workers = Workers(loop, self.executor)
         self.durable = Durable(loop)
         self.spool = Spool(f"{self.root}/queue", emit=emit)
         self.mailboxes = Mailboxes(
             f"{self.root}/mail",
             hostname="mx.test",
             memory=1 << 20,
-            executor=self.executor,
+            workers=self.workers,
         )
         now = lambda: self.clock  # noqa: E731
         self.queue = Queue(
@@ -73,6 +75,7 @@ class House:
     async def __aexit__(self, *_: object) -> None:
         await self.queue.drain(0)
         self.durable.close()
+        self.workers.close()
         self.executor.shutdown()
 
     async def remote(self, attempt: Attempt) -> dict[int, Outcome]:

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.store import maildir, scan
+from mailserver.store import maildir
 from mailserver.store.durable import Durable, Job, NewFile
 from mailserver.store.index import Mailboxes
+from mailserver.store.steps import STEPS, Steps
+from mailserver.store.workers import Workers
 
 BOX = "alice@example.test"
 NOW = 1_700_000_000.0
@@ -23,12 +25,14 @@ NOW = 1_700_000_000.0
 class Store:
     """A real one, with a hand that delivers and the clock far ahead, so that file times are trusted at once."""
 
-    def __init__(self, root: Path, memory: int = 1 << 20) -> None:
-        self.durable = Durable(asyncio.get_running_loop())
+    def __init__(self, root: Path, memory: int = 1 << 20, steps: Steps | None = STEPS) -> None:
+        loop = asyncio.get_running_loop()
+        self.durable = Durable(loop)
         self.executor = ThreadPoolExecutor(2)
+        self.workers = Workers(loop, self.executor, steps)
         self.ahead = 3_600_000_000_000
         self.mailboxes = Mailboxes(
-            str(root), hostname="mx.test", memory=memory, executor=self.executor,
+            str(root), hostname="mx.test", memory=memory, workers=self.workers,
             now=self.clock,
         )  # fmt: skip
         self.now = NOW
@@ -64,12 +68,16 @@ class Store:
 
     def close(self) -> None:
         self.durable.close()
+        self.workers.close()
         self.executor.shutdown()
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    made = Store(tmp_path)
+WAYS = {"python": None} | ({} if STEPS is None else {"compiled": STEPS})
+
+
+@pytest.fixture(params=WAYS)
+async def store(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    made = Store(tmp_path, steps=WAYS[request.param])
     yield made
     made.close()
 
@@ -135,8 +143,8 @@ async def test_a_mailbox_without_changes_is_not_listed_again_and_a_young_time_is
 ) -> None:
     await store.deliver(b"1\n")
     listed = []
-    real = scan.scan
-    monkeypatch.setattr(scan, "scan", lambda path, old: listed.append(path) or real(path, old))
+    real = store.workers.maildir
+    monkeypatch.setattr(store.workers, "maildir", lambda path: listed.append(path) or real(path))
     store.ahead = 0
     await store.names()
     await store.names()  # the time of new/ was too young at the first listing
@@ -226,7 +234,7 @@ async def test_a_mailbox_that_vanished_is_made_again(store: Store) -> None:
 
 @given(st.lists(st.text(max_size=300), min_size=2, max_size=2, unique=True))
 def test_keys_never_leave_the_root_and_never_meet(keys: list[str]) -> None:
-    mailboxes = Mailboxes("/mail", hostname="h", memory=0, executor=None)  # type: ignore[arg-type]
+    mailboxes = Mailboxes("/mail", hostname="h", memory=0, workers=None)  # type: ignore[arg-type]
     paths = []
     for user in keys:
         path = mailboxes.directory(f"{user}@example.test")
@@ -241,7 +249,7 @@ def test_keys_never_leave_the_root_and_never_meet(keys: list[str]) -> None:
 
 
 def test_keys_by_example() -> None:
-    mailboxes = Mailboxes("/mail", hostname="h", memory=0, executor=None)  # type: ignore[arg-type]
+    mailboxes = Mailboxes("/mail", hostname="h", memory=0, workers=None)  # type: ignore[arg-type]
     assert mailboxes.directory("alice.b+c@example.test") == "/mail/example.test/alice.b+c"
     assert mailboxes.directory("../../etc@..") == "/mail/%2E./%2E.%2F..%2Fetc"
     assert mailboxes.directory('a@b"\0%@example.test') == "/mail/example.test/a%40b%22%00%25"

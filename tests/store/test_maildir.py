@@ -199,10 +199,11 @@ def test_compiled_code_lists_a_maildir_of_any_size(tmp_path: Path, count: int) -
     (tmp_path / "new/1700000000.folder").mkdir()
     (tmp_path / "new/1700000000.link").symlink_to(tmp_path / "new/.hidden")
     assert STEPS is not None
-    found = STEPS.maildir(f"{tmp_path}/new", f"{tmp_path}/cur")
+    found = STEPS.maildir(str(tmp_path))
     assert found is not None
-    assert found[0] == files
-    assert list(found[1]) == [-1 if number % 3 else -2 for number in range(count)]
+    names, sizes = found.columns()
+    assert names == files
+    assert list(sizes) == [-1 if number % 3 else -2 for number in range(count)]
     assert [entry.name for entry in entries(tmp_path)] == files
 
 

@@ -1,0 +1,146 @@
+/* Threads for what may wait for a disk and is no commit (store/workers.py), outside the interpreter's lock: one of
+ * Python's would wait for that when it is woken, after every call, and to tell the event loop, and each time the loop
+ * would wait in turn.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { STACK = 256 << 10 }; /* octets for each thread */
+
+/* What is to be done: run(what). It belongs to the caller, who leaves it alone until it is finished. */
+struct work {
+    struct work *next;
+    void (*run)(void *what);
+    void *what;
+    int64_t number;
+};
+
+struct line {
+    struct work *first, *last;
+};
+
+struct workers {
+    pthread_mutex_t lock; /* of the next four; held for a few instructions, as the loop waits for it */
+    pthread_cond_t filled;
+    struct line waiting, finished;
+    int idle, closed;
+    int report; /* an eventfd: something is finished */
+    int count;
+    pthread_t threads[];
+};
+
+static void append(struct line *line, struct work *work)
+{
+    work->next = NULL;
+    if (line->first)
+        line->last = line->last->next = work;
+    else
+        line->first = line->last = work;
+}
+
+static struct work *shift(struct line *line)
+{
+    struct work *first = line->first;
+    if (first)
+        line->first = first->next;
+    return first;
+}
+
+/* The next one; NULL: closed, and nothing is left. */
+static struct work *take(struct workers *all)
+{
+    struct work *work;
+    pthread_mutex_lock(&all->lock);
+    while (!(work = shift(&all->waiting)) && !all->closed) {
+        all->idle++;
+        pthread_cond_wait(&all->filled, &all->lock);
+        all->idle--;
+    }
+    pthread_mutex_unlock(&all->lock);
+    return work;
+}
+
+static void finish(struct workers *all, struct work *work)
+{
+    uint64_t one = 1;
+    pthread_mutex_lock(&all->lock);
+    int told = all->finished.first != NULL;
+    append(&all->finished, work);
+    pthread_mutex_unlock(&all->lock);
+    if (!told)
+        while (write(all->report, &one, sizeof one) < 0 && errno == EINTR)
+            ;
+}
+
+static void *serve(void *argument)
+{
+    struct work *work;
+    while ((work = take(argument)) != NULL) {
+        work->run(work->what);
+        finish(argument, work);
+    }
+    return NULL;
+}
+
+/* As many threads as there can be, up to `count`, without signals: they are for the loop's. NULL: none. */
+struct workers *workers_new(int count, int report)
+{
+    struct workers *all = calloc(1, sizeof *all + (size_t)count * sizeof all->threads[0]);
+    pthread_attr_t attributes;
+    sigset_t every, before;
+    if (!all)
+        return NULL;
+    all->report = report;
+    pthread_mutex_init(&all->lock, NULL);
+    pthread_cond_init(&all->filled, NULL);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK);
+    sigfillset(&every);
+    pthread_sigmask(SIG_SETMASK, &every, &before);
+    while (all->count < count && pthread_create(&all->threads[all->count], &attributes, serve, all) == 0)
+        all->count++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (all->count)
+        return all;
+    free(all);
+    return NULL;
+}
+
+void workers_put(struct workers *all, struct work *work)
+{
+    pthread_mutex_lock(&all->lock);
+    append(&all->waiting, work);
+    int idle = all->idle;
+    pthread_mutex_unlock(&all->lock);
+    if (idle)
+        pthread_cond_signal(&all->filled);
+}
+
+/* The numbers of what is finished and was not told before, up to `most`; how many. */
+int workers_finished(struct workers *all, int64_t *numbers, int most)
+{
+    int count = 0;
+    struct work *work;
+    pthread_mutex_lock(&all->lock);
+    while (count < most && (work = shift(&all->finished)) != NULL)
+        numbers[count++] = work->number;
+    pthread_mutex_unlock(&all->lock);
+    return count;
+}
+
+/* Finish what was put, and end the threads. workers_finished may be asked once more, then free(3). */
+void workers_close(struct workers *all)
+{
+    pthread_mutex_lock(&all->lock);
+    all->closed = 1;
+    pthread_mutex_unlock(&all->lock);
+    pthread_cond_broadcast(&all->filled);
+    for (int i = 0; i < all->count; i++)
+        pthread_join(all->threads[i], NULL);
+}
