@@ -18,7 +18,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCES = [
-    f"mailserver/store/{name}.c" for name in ("steps", "parcel", "commit", "belt", "listing", "workers")
+    f"mailserver/store/{name}.c"
+    for name in ("steps", "parcel", "commit", "belt", "listing", "workers", "wire")
 ]
 FLAGS = "-O2", "-Wall", "-shared", "-fPIC", "-pthread"
 COMPILED = "mailserver/store/_steps.so"

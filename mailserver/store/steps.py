@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import threading
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,15 @@ from mailserver.store.work import Listing, Removal
 
 VERSION = 7  # of steps.c
 COMPILED = Path(__file__).with_name("_steps.so")
+WIRE_MAX = 64 << 10  # octets that become their wire form at once: in the processor's cache
 LINE_MAX = 96  # octets of a line of LIST or UIDL, more than there can be
+
+
+class _Room(threading.local):
+    """Each thread's own."""
+
+    def __init__(self) -> None:
+        self.octets = ctypes.create_string_buffer(2 * WIRE_MAX + 1)
 
 
 class Steps:
@@ -48,7 +57,11 @@ class Steps:
         self._size_lines, self._uid_lines = library.size_lines, library.uid_lines
         self._size_lines.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p
         self._uid_lines.argtypes = ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p
-        for function in (self._read, self._size_lines, self._uid_lines):
+        # Has not to wait for the interpreter's lock again afterwards, which may take longer than the work.
+        self._wire = ctypes.PyDLL(str(path)).wire_form
+        self._wire.argtypes = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_char_p
+        self._room = _Room()
+        for function in (self._read, self._size_lines, self._uid_lines, self._wire):
             function.restype = ctypes.c_long
         self._read_files.argtypes = (
             ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_char_p, ctypes.c_long, ctypes.c_long,
@@ -122,6 +135,16 @@ class Steps:
         """The whole file if it has at most ``most`` octets, one less than there is ``room``, and all are in memory."""
         got = self._read(path_of(path), room, most)
         return None if got < 0 else ctypes.string_at(room, got)
+
+    def wire_form(self, data: bytes | bytearray, *, at_line_start: bool) -> bytes:
+        """What becomes of ``data`` on the POP3 wire (pop3/stuffing.py). Raises ValueError above WIRE_MAX octets."""
+        if len(data) > WIRE_MAX:
+            raise ValueError("too many octets")
+        if not data:  # has no address
+            return b""
+        room = self._room.octets
+        where = data if isinstance(data, bytes) else ctypes.addressof(ctypes.c_char.from_buffer(data))
+        return ctypes.string_at(room, self._wire(where, len(data), at_line_start, room))
 
     def read_files(
         self, paths: Sequence[str], room: ctypes.Array[ctypes.c_char], most: int
