@@ -46,7 +46,7 @@ from mailserver.host.privileges import PrivilegeError
 from mailserver.host.surroundings import certificates
 from mailserver.host.tls import TlsError
 from mailserver.host.tls_contexts import TlsContexts, tls_contexts
-from mailserver.housekeeping import every_second, supervise
+from mailserver.housekeeping import every_second, on_failures, supervise
 from mailserver.introduction import introduction
 from mailserver.listeners import Listeners
 from mailserver.message.address import Address
@@ -127,7 +127,7 @@ class App:
         starting.result()  # raises what prevented the start
         beside = [
             asyncio.create_task(supervise(work, self._bug("housekeeping")))
-            for work in (self._look_around, self._scrub)
+            for work in (self._look_around, self._try_disk, self.queue.scrub)
         ]
         await stopped
         for task in beside:
@@ -225,9 +225,11 @@ class App:
             (self.disk.check, lambda: self.certificates.check(self.config.tls, self.data_dir, time.time()))
         )
 
-    async def _scrub(self) -> None:
-        """Large spool files are verified once, beside the work."""
-        await self.queue.scrub()
+    async def _try_disk(self) -> None:
+        """A commit that failed tells of what statvfs(2) does not know."""
+        await on_failures(
+            self.durable.failures, lambda: self.disk.sick, partial(self.workers.run, self.disk.try_writing)
+        )
 
     def _bug(self, component: str) -> Callable[[BaseException], None]:
         return lambda error: self.emit(events.problem(component, error))

@@ -27,6 +27,18 @@ async def supervise(
         wait = min(wait * 2, LONGEST_WAIT)
 
 
+async def on_failures(
+    failures: Callable[[], int], still: Callable[[], bool], look: Callable[[], Awaitable[None]]
+) -> None:
+    """``look`` closer when there are more ``failures`` than a second ago, and as long as ``still`` says so."""
+    seen = failures()
+    while True:
+        await asyncio.sleep(1.0)
+        if failures() != seen or still():
+            seen = failures()
+            await look()
+
+
 async def every_second(checks: Sequence[Callable[[], object]]) -> None:
     """Call ``checks`` once a second, and give the service manager its sign of life."""
     interval = notify.watchdog_interval()

@@ -1,8 +1,10 @@
-"""Free space below data_dir, so that mail is refused for a while (452 4.3.1) before the disk is full."""
+"""Free space below data_dir, and whether it can be written at all, so that mail is refused for a while (452 4.3.1)
+before the disk is full, and while it is sick, before anybody sends a message that would be in vain."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 
 from mailserver.events import DiskLow, DiskRecovered, Emit, Problem
 
@@ -22,7 +24,26 @@ class DiskWatch:
         self._emit = emit
         self._ok = True
         self._plenty = False
-        self._fault = ""
+        self._fault = ""  # what was told last
+        self._sickness = ""  # what try_writing() has met
+
+    @property
+    def sick(self) -> bool:
+        """Nothing could be written at the last try."""
+        return bool(self._sickness)
+
+    def try_writing(self) -> None:
+        """Find out with a small file, for statvfs(2) does not know of a device that fails or a file system that has
+        shut down. Blocking; from now on has_room() and check() say what was found."""
+        try:
+            with tempfile.TemporaryFile(dir=self.path, buffering=0) as file:
+                file.write(b"\0" * 512)
+                os.fsync(file.fileno())
+        except OSError as error:
+            self._sickness = f"cannot write below {self.path}: {error.strerror}"
+            self._plenty = False
+        else:
+            self._sickness = ""
 
     def has_room(self) -> bool:
         """As ``check``, without a look where so much was free at the last one that it can wait for the next."""
@@ -31,8 +52,7 @@ class DiskWatch:
     def check(self) -> bool:
         """True while mail may be accepted. Emits DiskLow and DiskRecovered when that changes.
 
-        A path that cannot be looked at, or is read-only, counts as full (and is a Problem, once): nothing could be
-        written.
+        A path that cannot be looked at or written, or is read-only, counts as full (and is a Problem, once).
         """
         try:
             status = os.statvfs(self.path)
@@ -43,6 +63,10 @@ class DiskWatch:
         if status.f_flag & os.ST_RDONLY:  # as file systems become after an error
             self._plenty = False
             self._unusable(f"{self.path} is read-only")
+            return False
+        if self._sickness:
+            self._plenty = False
+            self._unusable(self._sickness)
             return False
         self._fault = ""
         room = status.f_bavail * status.f_frsize

@@ -78,6 +78,10 @@ class Durable:
         """Finish what was submitted, join the thread, resolve the futures. Blocking."""
         self._thread.close()
 
+    def failures(self) -> int:
+        """Jobs that failed since the start."""
+        return self._failed
+
     def status(self) -> dict[str, int]:
         """Counts since the start: batches, jobs, failed jobs."""
         return {"batches": self._thread.batches, "jobs": self._jobs, "failed": self._failed}

@@ -1,9 +1,12 @@
 """The process and its surroundings: service manager, limits, lock, disk."""
 
+import fcntl
 import os
 import re
 import resource
+import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -14,6 +17,8 @@ from mailserver.events import DiskLow, DiskRecovered, Problem
 from mailserver.host import limits, notify
 from mailserver.host.disk import DiskWatch
 from mailserver.host.lock import DataDirLock, DirectoryInUseError
+
+EXT4_IOC_SHUTDOWN = 0x8004587D  # linux/ext4.h
 
 
 # ---- sd_notify(3) ----
@@ -161,3 +166,34 @@ def test_a_read_only_file_system_counts_as_full_until_it_is_writable(tmp_path):
         assert watch.check()
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_file_system_that_shut_down_is_found_sick_by_writing_until_it_is_well(tmp_path):
+    """statvfs(2) shows nothing of it: that is how ext4 and XFS give up a device that fails."""
+    image, folder = tmp_path / "image", tmp_path / "folder"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    if not shutil.which("mkfs.ext4"):
+        pytest.skip("no mkfs.ext4")
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, folder], check=False).returncode:
+        pytest.skip("not allowed to mount")
+    seen = []
+    watch = DiskWatch(str(folder), reserve=0, emit=seen.append)
+    try:
+        watch.try_writing()
+        assert not watch.sick and watch.check() and not os.listdir(folder / "lost+found")
+        fd = os.open(folder, os.O_RDONLY)
+        fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack("I", 2))  # without flushing its log
+        os.close(fd)
+        watch.try_writing()
+        assert watch.sick and not watch.has_room() and not watch.check()
+        (problem,) = seen
+        assert isinstance(problem, Problem) and "cannot write" in problem.text
+        subprocess.run(["umount", folder], check=True)
+        subprocess.run(["mount", "-o", "loop", image, folder], check=True)
+        watch.try_writing()
+        assert not watch.sick and watch.has_room() and watch.check()
+    finally:
+        subprocess.run(["umount", folder], check=False)
