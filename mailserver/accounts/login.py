@@ -15,6 +15,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor
+from hashlib import blake2b
 from typing import NamedTuple
 
 from mailserver.accounts import passwords
@@ -121,7 +122,7 @@ class LoginCheck:
         parts = [name.encode(), password, stored.encode(), b"exists" if lock.exists else b""]
         parts += [keys.stored for _, keys in lock.app_passwords]
         message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-        return hmac.digest(self._secret, message, "sha256")
+        return blake2b(message, key=self._secret, digest_size=32).digest()  # a quarter of the time of an HMAC
 
 
 def _opened(password: bytes, lock: Lock) -> str | None:

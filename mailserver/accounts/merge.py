@@ -21,7 +21,7 @@ from mailserver.accounts.database import (
 from mailserver.accounts.errors import AccountsError
 from mailserver.accounts.passwords import is_known_scheme
 from mailserver.config.schema import Config
-from mailserver.message.address import AddressError, normalise_domain, parse
+from mailserver.message.address import Address, AddressError, normalise_domain, parse
 from mailserver.routing.directory import Directory, DomainEntry
 
 Source = Literal["config", "database"]
@@ -106,15 +106,19 @@ def merge(
 
 def full_address(text: str, domain: str, where: str) -> str:
     """``text`` in wire form; a bare local part is of ``domain``. Raises AccountsError naming ``where``."""
-    try:
-        return str(parse(text if "@" in text else f"{text}@{domain}"))
-    except AddressError as error:
-        raise AccountsError(f"{where}: {text!r}: {error}") from None
+    return str(_address(text, domain, where))
 
 
 def address_key(text: str, domain: str, where: str) -> str:
     """The key of ``text``, completed like full_address."""
-    return parse(full_address(text, domain, where)).key
+    return _address(text, domain, where).key
+
+
+def _address(text: str, domain: str, where: str) -> Address:
+    try:
+        return parse(text if "@" in text else f"{text}@{domain}")
+    except AddressError as error:
+        raise AccountsError(f"{where}: {text!r}: {error}") from None
 
 
 def _domain(text: str, where: str) -> str:

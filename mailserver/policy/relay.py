@@ -9,11 +9,11 @@ left out.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, cast, get_args
 
 from mailserver.policy import pattern
+from mailserver.policy.networks import parse_address
 
 Action = Literal["relay", "accept", "reject"]
 
@@ -77,16 +77,10 @@ class RelayTable:
 
     def decide(self, ip: str) -> Verdict:
         """The verdict for a client at ``ip``. What is no IP address (a local socket) gets the default."""
-        try:
-            address = ipaddress.ip_address(ip.partition("%")[0])
-        except ValueError:
+        address = parse_address(ip)
+        if address is None:
             return DEFAULT
-        number, lengths = int(address), self._v4
-        if address.version == 6:
-            if number >> 32 == 0xFFFF:
-                number &= 0xFFFFFFFF
-            else:
-                lengths = self._v6
+        number, lengths = int(address), self._v4 if address.version == 4 else self._v6
         best = len(self._verdicts)
         for first, shift, rules in lengths:
             if first > best:

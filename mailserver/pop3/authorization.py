@@ -174,7 +174,7 @@ async def _open(session: Session, mailbox: str) -> bytes:
         service.emit(events.Problem("pop3", f"mailbox {mailbox} cannot be opened: {fault}"))
         raise Refused("[SYS/TEMP] the mailbox cannot be opened now") from None
     terms = service.terms.of(mailbox)
-    maildrop = Maildrop(mailbox, service.mailboxes.directory(mailbox), snapshot, terms)
+    maildrop = Maildrop(mailbox, snapshot, terms)
     if session.lost:
         maildrop.close()
         return b""

@@ -26,10 +26,10 @@ class Maildrop:
         "retrieved", "terms",
     )  # fmt: skip
 
-    def __init__(self, mailbox: str, folder: str, snapshot: Snapshot, terms: Terms) -> None:
+    def __init__(self, mailbox: str, snapshot: Snapshot, terms: Terms) -> None:
         self.mailbox = mailbox
         self.terms = terms  # those of the login, whatever a reload brings
-        self.folder = folder  # the Maildir's path
+        self.folder = snapshot.folder  # the Maildir's path
         self.last = 0  # the highest number accessed (RFC 1460, LAST)
         self.retrieved = 0
         self.removed = 0

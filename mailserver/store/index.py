@@ -42,13 +42,14 @@ Times = tuple[int, int]  # st_mtime_ns of new/ and cur/
 
 
 class Snapshot:
-    """A mailbox as it was when opened; never changes. ``octets``: sum of the sizes. Close it: until then
-    the mailbox stays in memory."""
+    """A mailbox as it was when opened; never changes. ``folder``: the Maildir's path; ``octets``: sum of the sizes.
+    Close it: until then the mailbox stays in memory."""
 
-    __slots__ = ("_box", "entries", "octets")
+    __slots__ = ("_box", "entries", "folder", "octets")
 
     def __init__(self, box: _Mailbox) -> None:
         self._box: _Mailbox | None = box
+        self.folder = box.path
         self.entries = Entries(box.files)
         self.octets = box.files.octets
         box.holders += 1
