@@ -39,6 +39,8 @@ class DiskWatch:
             with tempfile.TemporaryFile(dir=self.path, buffering=0) as file:
                 file.write(b"\0" * 512)
                 os.fsync(file.fileno())
+        except PermissionError:  # a rule of this folder, no illness: what is written lies further below
+            self._sickness = ""
         except OSError as error:
             self._sickness = f"cannot write below {self.path}: {error.strerror}"
             self._plenty = False

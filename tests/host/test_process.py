@@ -197,3 +197,19 @@ def test_a_file_system_that_shut_down_is_found_sick_by_writing_until_it_is_well(
         assert not watch.sick and watch.has_room() and watch.check()
     finally:
         subprocess.run(["umount", folder], check=False)
+
+
+def test_a_folder_that_only_permits_no_new_names_is_not_a_sick_disk(tmp_path):
+    """What is written lies further below, and one broken mailbox must not close the door for all others."""
+    (tmp_path / "mail").mkdir()
+    if subprocess.run(["chattr", "+i", tmp_path], check=False, capture_output=True).returncode:
+        pytest.skip("not allowed to make a folder immutable")
+    try:
+        with pytest.raises(PermissionError):
+            (tmp_path / "new").touch()
+        (tmp_path / "mail" / "new").touch()
+        watch = DiskWatch(str(tmp_path), reserve=0, emit=lambda event: pytest.fail(str(event)))
+        watch.try_writing()
+        assert not watch.sick and watch.check()
+    finally:
+        subprocess.run(["chattr", "-i", tmp_path], check=True)
