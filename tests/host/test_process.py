@@ -148,7 +148,8 @@ def test_a_directory_that_is_gone_counts_as_full(tmp_path):
     (problem,) = seen
     assert isinstance(problem, Problem)
     (tmp_path / "gone").mkdir()
-    assert watch.check()
+    assert watch.check() and watch.check()
+    assert [type(event) for event in seen] == [Problem, DiskRecovered]
 
 
 def test_a_read_only_file_system_counts_as_full_until_it_is_writable(tmp_path):
@@ -195,6 +196,7 @@ def test_a_file_system_that_shut_down_is_found_sick_by_writing_until_it_is_well(
         subprocess.run(["mount", "-o", "loop", image, folder], check=True)
         watch.try_writing()
         assert not watch.sick and watch.has_room() and watch.check()
+        assert [type(event) for event in seen] == [Problem, DiskRecovered]
     finally:
         subprocess.run(["umount", folder], check=False)
 
