@@ -131,7 +131,7 @@ int workers_finished(struct workers *all, int64_t *numbers, int most)
     return count;
 }
 
-/* Finish what was put, and end the threads. workers_finished may be asked once more, then free(3). */
+/* Finish what was put, and end the threads. workers_finished tells of it still; `all` is for the process's life. */
 void workers_close(struct workers *all)
 {
     for (int i = 0; i < all->count; i++)
