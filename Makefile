@@ -9,7 +9,7 @@ STAMP = $(VENV)/installed
 DEV_STAMP = $(VENV)/installed-dev
 PACKAGE = pyproject.toml requirements/build.txt packaging/compile_steps.py \
     mailserver/store/commit.h mailserver/store/steps.c mailserver/store/parcel.c mailserver/store/commit.c \
-    mailserver/store/belt.c mailserver/store/listing.c
+    mailserver/store/belt.c mailserver/store/listing.c mailserver/store/workers.c mailserver/store/wire.c
 
 .PHONY: run test bench soak lint install lock image-test clean
 

@@ -39,6 +39,8 @@ class DiskWatch:
             with tempfile.TemporaryFile(dir=self.path, buffering=0) as file:
                 file.write(b"\0" * 512)
                 os.fsync(file.fileno())
+        except PermissionError:  # a rule of this folder, no illness: what is written lies further below
+            self._sickness = ""
         except OSError as error:
             self._sickness = f"cannot write below {self.path}: {error.strerror}"
             self._plenty = False
@@ -52,7 +54,8 @@ class DiskWatch:
     def check(self) -> bool:
         """True while mail may be accepted. Emits DiskLow and DiskRecovered when that changes.
 
-        A path that cannot be looked at or written, or is read-only, counts as full (and is a Problem, once).
+        A path that cannot be looked at or written, or is read-only, counts as full (and is a Problem, once, instead of
+        DiskLow).
         """
         try:
             status = os.statvfs(self.path)
@@ -68,7 +71,7 @@ class DiskWatch:
             self._plenty = False
             self._unusable(self._sickness)
             return False
-        self._fault = ""
+        faulty, self._fault = bool(self._fault), ""
         room = status.f_bavail * status.f_frsize
         wanted, files = (self.reserve, FEW_FILES) if self._ok else (int(self.reserve * MARGIN), 2 * FEW_FILES)
         ok = room >= wanted and (
@@ -76,7 +79,7 @@ class DiskWatch:
         )  # btrfs counts no file numbers
         many = status.f_files == 0 or status.f_favail >= PLENTY_FILES
         self._plenty = ok and many and room >= self.reserve + PLENTY
-        if ok != self._ok:
+        if ok != self._ok or (ok and faulty):
             self._ok = ok
             self._emit(DiskRecovered(self.path, room) if ok else DiskLow(self.path, room, self.reserve))
         return ok

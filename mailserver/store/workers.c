@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -25,10 +26,11 @@ struct line {
 };
 
 struct workers {
-    pthread_mutex_t lock; /* of the next four; held for a few instructions, as the loop waits for it */
-    pthread_cond_t filled;
+    pthread_mutex_t lock; /* of the next two; held for a few instructions, as the loop waits for it */
     struct line waiting, finished;
-    int idle, closed;
+    /* How many are waiting, and at the end one more for each thread. No condition variable: among several threads those
+     * of glibc before 2.41 may lose a signal (its bug 25847), and a session would wait until the next one comes. */
+    sem_t filled;
     int report; /* an eventfd: something is finished */
     int count;
     pthread_t threads[];
@@ -54,13 +56,10 @@ static struct work *shift(struct line *line)
 /* The next one; NULL: closed, and nothing is left. */
 static struct work *take(struct workers *all)
 {
-    struct work *work;
+    while (sem_wait(&all->filled) < 0)
+        ; /* EINTR: a debugger, or the machine slept */
     pthread_mutex_lock(&all->lock);
-    while (!(work = shift(&all->waiting)) && !all->closed) {
-        all->idle++;
-        pthread_cond_wait(&all->filled, &all->lock);
-        all->idle--;
-    }
+    struct work *work = shift(&all->waiting);
     pthread_mutex_unlock(&all->lock);
     return work;
 }
@@ -97,7 +96,7 @@ struct workers *workers_new(int count, int report)
         return NULL;
     all->report = report;
     pthread_mutex_init(&all->lock, NULL);
-    pthread_cond_init(&all->filled, NULL);
+    sem_init(&all->filled, 0, 0);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK);
     sigfillset(&every);
@@ -116,10 +115,8 @@ void workers_put(struct workers *all, struct work *work)
 {
     pthread_mutex_lock(&all->lock);
     append(&all->waiting, work);
-    int idle = all->idle;
     pthread_mutex_unlock(&all->lock);
-    if (idle)
-        pthread_cond_signal(&all->filled);
+    sem_post(&all->filled);
 }
 
 /* The numbers of what is finished and was not told before, up to `most`; how many. */
@@ -134,13 +131,11 @@ int workers_finished(struct workers *all, int64_t *numbers, int most)
     return count;
 }
 
-/* Finish what was put, and end the threads. workers_finished may be asked once more, then free(3). */
+/* Finish what was put, and end the threads. workers_finished tells of it still; `all` is for the process's life. */
 void workers_close(struct workers *all)
 {
-    pthread_mutex_lock(&all->lock);
-    all->closed = 1;
-    pthread_mutex_unlock(&all->lock);
-    pthread_cond_broadcast(&all->filled);
+    for (int i = 0; i < all->count; i++)
+        sem_post(&all->filled);
     for (int i = 0; i < all->count; i++)
         pthread_join(all->threads[i], NULL);
 }

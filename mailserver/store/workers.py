@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -62,7 +63,7 @@ class _Work(ctypes.Structure):
 
 
 class _Threads:
-    """Raises MemoryError when there can be no thread."""
+    """Raises OSError when there can be no thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, steps: Steps) -> None:
         # What never waits keeps the interpreter's lock: to get it back would take longer than the whole call.
@@ -86,7 +87,7 @@ class _Threads:
         new.argtypes, new.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_void_p
         if not (threads := new(THREADS, self._report)):
             os.close(self._report)
-            raise MemoryError
+            raise OSError(errno.EAGAIN, "no thread can be started")
         self._threads: int | None = threads
         loop.add_reader(self._report, self._come_back)
 

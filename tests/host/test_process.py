@@ -148,7 +148,8 @@ def test_a_directory_that_is_gone_counts_as_full(tmp_path):
     (problem,) = seen
     assert isinstance(problem, Problem)
     (tmp_path / "gone").mkdir()
-    assert watch.check()
+    assert watch.check() and watch.check()
+    assert [type(event) for event in seen] == [Problem, DiskRecovered]
 
 
 def test_a_read_only_file_system_counts_as_full_until_it_is_writable(tmp_path):
@@ -168,32 +169,77 @@ def test_a_read_only_file_system_counts_as_full_until_it_is_writable(tmp_path):
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_a_file_system_that_shut_down_is_found_sick_by_writing_until_it_is_well(tmp_path):
-    """statvfs(2) shows nothing of it: that is how ext4 and XFS give up a device that fails."""
-    image, folder = tmp_path / "image", tmp_path / "folder"
+@pytest.fixture
+def ext4(tmp_path):
+    """A small file system of its own at ``data``, and what shuts it down. statvfs(2) shows nothing of it: that is how
+    ext4 and XFS give up a device that fails."""
+    image, folder = tmp_path / "image", tmp_path / "data"
     folder.mkdir()
     with image.open("wb") as file:
         file.truncate(16 << 20)
     if not shutil.which("mkfs.ext4"):
         pytest.skip("no mkfs.ext4")
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    if subprocess.run(["mount", "-o", "loop", image, folder], check=False).returncode:
+    mount = ["mount", "-o", "loop", image, folder]
+    if subprocess.run(mount, check=False).returncode:
         pytest.skip("not allowed to mount")
-    seen = []
-    watch = DiskWatch(str(folder), reserve=0, emit=seen.append)
-    try:
-        watch.try_writing()
-        assert not watch.sick and watch.check() and not os.listdir(folder / "lost+found")
+
+    def shut_down():
         fd = os.open(folder, os.O_RDONLY)
         fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack("I", 2))  # without flushing its log
         os.close(fd)
+
+    yield folder, mount, shut_down
+    subprocess.run(["umount", folder], check=False)
+
+
+def test_a_file_system_that_shut_down_is_found_sick_by_writing_until_it_is_well(ext4):
+    folder, mount, shut_down = ext4
+    seen = []
+    watch = DiskWatch(str(folder), reserve=0, emit=seen.append)
+    watch.try_writing()
+    assert not watch.sick and watch.check() and not os.listdir(folder / "lost+found")
+    shut_down()
+    watch.try_writing()
+    assert watch.sick and not watch.has_room() and not watch.check()
+    (problem,) = seen
+    assert isinstance(problem, Problem) and "cannot write" in problem.text
+    subprocess.run(["umount", folder], check=True)
+    subprocess.run(mount, check=True)
+    watch.try_writing()
+    assert not watch.sick and watch.has_room() and watch.check()
+    assert [type(event) for event in seen] == [Problem, DiskRecovered]
+
+
+def test_a_commit_that_fails_closes_the_door_before_the_next_message_is_sent_in_vain(ext4, server_factory):
+    _, _, shut_down = ext4
+    server = server_factory('[limits]\ndisk_reserve = "1 MiB"\n')
+    with server.smtp() as client:
+        client.ehlo()
+        client.mail("a@remote.test")
+        client.rcpt("alice@example.test")
+        shut_down()
+        assert client.data(b"in vain")[0] == 451
+        deadline = time.monotonic() + 10
+        while (reply := client.mail("a@remote.test"))[0] == 250 and time.monotonic() < deadline:
+            client.rset()
+    assert reply[0] == 452
+    assert server.stop() == 0
+    (problem,) = [event for event in server.events() if event.get("component") == "disk"]
+    assert "cannot write" in problem["text"]
+
+
+def test_a_folder_that_only_permits_no_new_names_is_not_a_sick_disk(tmp_path):
+    """What is written lies further below, and one broken mailbox must not close the door for all others."""
+    (tmp_path / "mail").mkdir()
+    if subprocess.run(["chattr", "+i", tmp_path], check=False, capture_output=True).returncode:
+        pytest.skip("not allowed to make a folder immutable")
+    try:
+        with pytest.raises(PermissionError):
+            (tmp_path / "new").touch()
+        (tmp_path / "mail" / "new").touch()
+        watch = DiskWatch(str(tmp_path), reserve=0, emit=lambda event: pytest.fail(str(event)))
         watch.try_writing()
-        assert watch.sick and not watch.has_room() and not watch.check()
-        (problem,) = seen
-        assert isinstance(problem, Problem) and "cannot write" in problem.text
-        subprocess.run(["umount", folder], check=True)
-        subprocess.run(["mount", "-o", "loop", image, folder], check=True)
-        watch.try_writing()
-        assert not watch.sick and watch.has_room() and watch.check()
+        assert not watch.sick and watch.check()
     finally:
-        subprocess.run(["umount", folder], check=False)
+        subprocess.run(["chattr", "-i", tmp_path], check=True)

@@ -156,3 +156,11 @@ def test_the_ways_to_install_name_no_host():
     ]
     files += [path for path in (PROJECT / "packaging").rglob("*") if path.is_file()]
     assert not [path.name for path in files if path.exists() and re.search(r"\b\w+://\w", path.read_text())]
+
+
+def test_every_c_file_is_compiled_and_make_does_it_again_when_one_changes():
+    sources = {path.relative_to(PROJECT).as_posix() for path in (PROJECT / "mailserver").rglob("*.[ch]")}
+    assert set(re.findall(r"\S+\.[ch]\b", (PROJECT / "Makefile").read_text())) == sources
+    hook = (PROJECT / "packaging/compile_steps.py").read_text()
+    (listed,) = re.findall(r"^SOURCES = .*?for name in \((.*?)\)", hook, re.S | re.M)
+    assert set(re.findall(r"\w+", listed)) == {Path(name).stem for name in sources if name.endswith(".c")}

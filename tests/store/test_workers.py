@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -97,3 +99,22 @@ async def test_close_finishes_what_was_begun_and_ends_the_threads(tmp_path: Path
         with pytest.raises(RuntimeError):
             await workers.remove([])
     assert set(os.listdir("/proc/self/task")) <= before
+
+
+@compiled
+def test_a_limit_that_permits_no_thread_is_told_as_such() -> None:
+    """RLIMIT_NPROC binds ordinary users only. OSError ends a start with one sentence (app.py, STOPPERS)."""
+    script = """if True:
+        import asyncio, os, resource
+        from mailserver.store.workers import Workers
+        if os.getuid() == 0:
+            os.setresuid(54321, 54321, 54321)
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+        loop, before = asyncio.new_event_loop(), os.listdir("/proc/self/fd")
+        try:
+            Workers(loop, None)
+        except OSError as error:
+            print(error.strerror, os.listdir("/proc/self/fd") == before)
+    """
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert run.stdout == "no thread can be started True\n"
