@@ -137,10 +137,10 @@ class App:
         config, data_dir, now = self.config, self.data_dir, time.time
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.blocking = ThreadPoolExecutor(BLOCKING_THREADS, "blocking")
-        self.workers = Workers(loop, self.blocking)
         self.hashing = ThreadPoolExecutor(AT_ONCE + 1, "accounts")  # and one for the database
         self.disk = DiskWatch(data_dir, config.limits.disk_reserve, self.emit)
         self.durable = Durable(loop, nursery.prepare(os.path.join(data_dir, "nursery")))
+        self.workers = Workers(loop, self.blocking)  # last of the threads: it makes do with fewer
         self.mailboxes = Mailboxes(
             os.path.join(data_dir, "mail"), hostname=config.hostname, workers=self.workers,
             memory=config.limits.index_memory,

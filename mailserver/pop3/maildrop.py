@@ -126,9 +126,11 @@ class Maildrop:
         return bool(self._deleted)
 
     async def commit(self, mailboxes: Mailboxes) -> bool:
-        """Delete what is marked; False: some of it is still there. Raises OSError."""
+        """Delete what is marked; False: some of it is still there. Raises OSError, after all is tried."""
         doomed = [self._entries[number - 1] for number in sorted(self._deleted or ())]
-        self.removed = await mailboxes.delete(self.mailbox, doomed)
+        self.removed, fault = await mailboxes.delete(self.mailbox, doomed)
+        if fault is not None:
+            raise fault
         return self.removed == len(doomed)
 
     def close(self) -> None:

@@ -184,15 +184,16 @@ class Mailboxes:
             box.moved = await self._workers.run(_places, box.path)
         return _content(box.where(entry))
 
-    async def delete(self, mailbox: str, entries: Sequence[Entry]) -> int:
-        """Unlink the messages; how many are gone, those that were gone already included. Raises nothing:
-        what could not be removed stays in the index."""
+    async def delete(self, mailbox: str, entries: Sequence[Entry]) -> tuple[int, OSError | None]:
+        """Unlink the messages; how many are gone, those that were gone already included, and what prevented it where
+        something did. What could not be removed stays in the index."""
         box = self._boxes.get(mailbox) or _Mailbox(self.directory(mailbox))
-        left, stuck = list(entries), set[Entry]()
+        left, stuck, fault = list(entries), set[Entry](), None
         for _ in range(3):  # another program may move a file meanwhile, but not just now again and again
             paths = [*map(box.where, left)]
             missing, failed = await self._unlink(paths)
             stuck.update(entry for entry, path in zip(left, paths, strict=True) if path in failed)
+            fault = fault or next(iter(failed.values()), None)
             left = [entry for entry, path in zip(left, paths, strict=True) if path in missing]
             if not left:
                 break
@@ -202,16 +203,18 @@ class Mailboxes:
         gone = [entry for entry in entries if entry not in stuck] if stuck else entries
         async with box.lock:
             self._take_out(box, gone)
-        return len(gone)
+        return len(gone), fault
 
-    async def _unlink(self, paths: Sequence[str]) -> tuple[set[str], set[str]]:
+    async def _unlink(self, paths: Sequence[str]) -> tuple[set[str], dict[str, OSError]]:
         """Beside the commits, so that no delivery waits for it. What was not found, and what cannot be removed."""
-        missing, failed = set[str](), set[str]()
+        missing, failed = set[str](), dict[str, OSError]()
         for start in range(0, len(paths), REMOVALS):
             some = paths[start : start + REMOVALS]
             for path, error in zip(some, await self._workers.remove(some), strict=True):
-                if error:
-                    (missing if error == errno.ENOENT else failed).add(path)
+                if error == errno.ENOENT:
+                    missing.add(path)
+                elif error:
+                    failed[path] = OSError(error, os.strerror(error), path)
         return missing, failed
 
     def status(self) -> dict[str, int]:

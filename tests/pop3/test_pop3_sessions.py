@@ -277,6 +277,8 @@ async def test_what_cannot_be_deleted_is_said(post: Post) -> None:
     path.mkdir()  # unlink fails on it, for root too
     assert await client.ask(b"DELE 1") == b"+OK message 1 marked"
     assert await client.ask(b"QUIT") == b"-ERR some deleted messages not removed"
+    (problem,) = post.seen(Problem)
+    assert "Is a directory" in problem.text
     assert await client.rest() == b""
 
 

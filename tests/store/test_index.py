@@ -90,7 +90,7 @@ async def test_a_delivery_is_seen_read_and_deleted(store: Store) -> None:
     assert (entry.size, entry.new, snapshot.octets) == (20, True, 20)
     content = await store.mailboxes.read(BOX, entry)
     assert content.read() == b"Subject: hi\n\nyou\n"
-    assert await store.mailboxes.delete(BOX, snapshot.entries) == 1
+    assert await store.mailboxes.delete(BOX, snapshot.entries) == (1, None)
     assert len(snapshot.entries) == 1  # what a session was told does not change
     assert not list(store.path().glob("new/*"))
     assert await store.names() == []
@@ -133,7 +133,7 @@ async def test_another_program_moves_flags_adds_and_removes(store: Store) -> Non
     ]  # fmt: skip
     assert [entry.uid for entry in after.entries][:2] == [entry.uid for entry in entries][:2]
     assert after.entries[3].size == 6
-    assert await store.mailboxes.delete(BOX, entries) == 4  # by the names of the first session
+    assert await store.mailboxes.delete(BOX, entries) == (4, None)  # by the names of the first session
     assert [p.name for p in path.glob("*/*")] == ["1700009999.M5P7.other:2,"]
     assert await store.names() == ["1700009999.M5P7.other:2,"]
 
