@@ -324,13 +324,13 @@ class Queue:
         return len(ids)
 
     async def remove(self, ids: Iterable[str]) -> int:
-        """Delete these without a report. Returns how many there were. Raises OSError."""
-        found = [name for name in dict.fromkeys(ids) if name in self._messages]
-        for name in found:
-            self._leave(self._messages[name], "dropped")
-        await asyncio.gather(*(self._durable.commit(self._spool.removal(name)) for name in found))
-        for name in found:
-            self._emit(events.Removed(name, "removed by an administrator"))
+        """Delete these without a report. Returns how many there were. Raises RemovalFailed: a file stays for now."""
+        found = [self._messages[name] for name in dict.fromkeys(ids) if name in self._messages]
+        for envelope in found:
+            self._leave(envelope, "dropped")
+        for failure in await asyncio.gather(*map(self._records.withdraw, found)):
+            if failure is not None:
+                raise failure
         return len(found)
 
     def status(self) -> dict[str, int]:

@@ -27,6 +27,7 @@ from mailserver.message.envelope import Deferred, Delivered, Failed
 from mailserver.queue import queue, records
 from mailserver.queue.schedule import PORTION
 from mailserver.queue.slots import SLOW
+from mailserver.store.job import RemovalFailed
 
 REFUSED = Failed("550 5.1.1 no such user", "5.1.1", "mx.remote.test")
 BUSY = Deferred("450 4.2.1 mailbox busy", "4.2.1", "mx.remote.test")
@@ -399,6 +400,30 @@ async def test_when_the_disk_is_well_again_what_is_settled_goes_without_a_restar
         away.rename(file)
         await house.saw(Removed)
         assert house.files("queue/msg") == [] and len(house.of(Problem)) == 2
+
+
+async def test_what_an_administrator_removed_and_the_disk_kept_is_never_sent(tmp_path, monkeypatch):
+    """Removed from the disk as soon as it can be; a restart before that finds it held; the others go at once."""
+    async with House(tmp_path) as house:
+        file, away = await tried_and_immovable(house, tmp_path)
+        other = await house.send("y@remote.test")
+        with pytest.raises(RemovalFailed):
+            await house.queue.remove([file.name, other])
+        assert house.listed() == [] and [e.id for e in house.of(Removed)] == [other]
+        file.rmdir()
+        away.rename(file)
+    monkeypatch.setattr(records, "AGAIN", 0.01)
+    async with House(tmp_path) as again:
+        await again.pass_time(1000)
+        assert [m.hold_reason for m in again.listed()] == ["by an administrator"] and not again.attempts
+        file.rename(away)
+        file.mkdir()
+        with pytest.raises(RemovalFailed):
+            await again.queue.remove([file.name])
+        file.rmdir()
+        away.rename(file)
+        (removed,) = await again.saw(Removed)
+        assert removed.reason == "removed by an administrator" and again.files("queue/msg") == []
 
 
 async def test_a_dead_destination_costs_one_attempt_for_all_its_messages(tmp_path):
