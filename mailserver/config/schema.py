@@ -148,7 +148,9 @@ class Limits(Section):
         default=50 << 20, description="Largest message accepted; what EHLO's SIZE announces."
     )
     idle_timeout: Duration = Field(
-        default=300.0, description="Silence of a client before 421 (RFC 5321 4.5.3.2.7: 5 minutes)."
+        default=300.0,
+        description="Silence of a client before 421 (RFC 5321 4.5.3.2.7: 5 minutes). With POP3: before the login; "
+        "after it at least 10 minutes (RFC 1939 3).",
     )
     data_timeout: Duration = Field(
         default=180.0, description="Silence within DATA (RFC 5321 4.5.3.2.5: 3 minutes)."

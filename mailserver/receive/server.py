@@ -183,10 +183,11 @@ class SmtpService:
         self._timer = self.loop.call_later(SWEEP_INTERVAL, self._tick)
 
     def sweep(self, now: float) -> None:
-        """End the sessions whose deadline is over. ``now`` is loop time."""
+        """End the sessions whose deadline is over; it was counted from the sweep before, up to an interval too soon.
+        ``now`` is loop time."""
         self.clock = now
         self.budget.give(0)  # a waiter goes on even if everybody else stalls
-        for session in [s for s in self._sessions if s.deadline < now]:
+        for session in [s for s in self._sessions if s.deadline < now - SWEEP_INTERVAL]:
             session.expire()
         if now - self._reviewed >= REVIEW_INTERVAL:
             self._reviewed = now
