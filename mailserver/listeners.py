@@ -161,7 +161,9 @@ def _close(service: Service, descriptor: int) -> None:
 
 
 def _address(listener: socket.socket) -> SocketAddress:
-    return SocketAddress(*listener.getsockname()[:2])
+    host, port, *rest = listener.getsockname()
+    zone = f"%{socket.if_indextoname(rest[1])}" if rest and rest[1] else ""
+    return SocketAddress(host + zone, port)
 
 
 def _still_open(sockets: Mapping[SocketAddress, socket.socket]) -> list[socket.socket]:
