@@ -162,6 +162,8 @@ async def test_our_faults_are_temporary_and_say_nothing(error: Exception, code: 
     assert codes(answer)[-2:] == [code, "250 2.0.0"]
     assert b"secret" not in answer
     assert ("Problem" in desk.kinds()) == code.startswith("451")
+    (refused,) = [event for event in desk.events if isinstance(event, CommandRefused)]
+    assert (refused.rule == str(error)) == code.startswith("452")  # what is full: only the log says
 
 
 async def test_a_bug_in_a_decision_costs_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
