@@ -61,6 +61,14 @@ def test_a_clock_that_jumps_shuts_nobody_out_for_long(jumps):
         assert buckets.take("a", now, 3) <= 2 * 60.0
 
 
+def test_after_a_clock_was_set_back_by_a_year_the_average_holds_as_before():
+    buckets, year = Buckets(5, 60.0), 365 * 86400.0
+    while not buckets.take("a", year):
+        pass
+    taken = sum(not buckets.take("a", second) for second in range(600))
+    assert taken == 5 + 600 // 12 - 1
+
+
 def test_a_thousand_mails_of_a_stolen_account_a_hundred_go():
     rates = Rates(Settings(messages_per_hour=100), Networks(()))
     verdicts = [rates.message(ALICE, PEER, 1, 0.0) for _ in range(1000)]
