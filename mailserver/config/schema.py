@@ -170,7 +170,7 @@ class Limits(Section):
         default=10_000, ge=1, description="Open connections per service, all clients together."
     )
     connections_per_address: int = Field(
-        default=1_000, ge=1, description="Open connections per service from one client address."
+        default=1_000, ge=1, description="Open connections per service from one address (IPv6: one /64)."
     )
     recipients: int = Field(
         default=1_000, ge=100, description="Recipients of one message (RFC 5321 4.5.3.1.8: at least 100)."

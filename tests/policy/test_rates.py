@@ -3,7 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailserver.config.schema import Limits
 from mailserver.config.trust import Rates as Settings
+from mailserver.policy.crowd import Crowd
 from mailserver.policy.networks import Networks
 from mailserver.policy.rates import Buckets, Rates
 
@@ -111,3 +113,19 @@ def test_other_settings_start_anew_the_same_do_not():
     assert rates.message(ALICE, PEER, 1, 0.0) is not None
     rates.configure(Settings(messages_per_hour=2), nobody)
     assert rates.message(ALICE, PEER, 1, 0.0) is None
+
+
+def test_whoever_has_a_network_of_ipv6_has_the_connections_of_one_address():
+    """RFC 6177: every subscriber has 2^64 addresses."""
+    crowd, limits = Crowd(), Limits(connections_per_address=3)
+    clients = [f"2001:db8:0:1::{n}" for n in range(3)]
+    for client in clients:
+        assert not crowd.has_all_of(client, limits)
+        crowd.enter(client)
+    assert crowd.has_all_of("2001:db8:0:1:ffff::1", limits)
+    assert not crowd.has_all_of("2001:db8:0:2::1", limits)
+    crowd.leave(clients[0])
+    assert not crowd.has_all_of("2001:db8:0:1:ffff::1", limits)
+    for client in clients[1:]:
+        crowd.leave(client)
+    assert crowd.addresses == 0
