@@ -12,7 +12,7 @@ from mailserver.config.units import SocketAddress
 from mailserver.host.listening import Server
 from mailserver.host.sockets import Activated, bind
 from mailserver.introduction import ANY
-from mailserver.policy.networks import Networks
+from mailserver.policy.networks import Networks, parse_address
 from mailserver.policy.proxy_protocol import expected, looks_at_headers
 
 SERVICES = ("smtp", "submission", "lmtp", "pop3")
@@ -77,15 +77,16 @@ class Listeners:
 
     def is_own(self, host: str, port: int) -> bool:
         """Whether connecting there would reach one of our own mail listeners (a loop)."""
-        for (name, _), address in self._open():
-            if name != "pop3" and address.port == port and address.host in {host, "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-                return address.host == host or _is_local(host)
-        return False
+        host = _reached(host)
+        return any(
+            name != "pop3" and _address(listener).port == port and _takes(listener, host)
+            for (name, _), sockets in self._sockets.items()
+            for listener in _still_open(sockets)
+        )
 
     def _open(self) -> Iterator[tuple[Key, SocketAddress]]:
-        """Where somebody is listened to: a drain has closed the sockets while deliveries still ask."""
         for key, sockets in self._sockets.items():
-            yield from ((key, _address(s)) for s in sockets.values() if s.fileno() >= 0)
+            yield from ((key, _address(listener)) for listener in _still_open(sockets))
 
     def prepare(self, config: Config, before: Config) -> Change:
         """Open what ``config`` wants and we do not have, compared with what was in force ``before``. Raises
@@ -160,7 +161,31 @@ def _close(service: Service, descriptor: int) -> None:
 
 
 def _address(listener: socket.socket) -> SocketAddress:
-    return SocketAddress(*listener.getsockname()[:2])
+    host, port, *rest = listener.getsockname()
+    zone = f"%{socket.if_indextoname(rest[1])}" if rest and rest[1] else ""
+    return SocketAddress(host + zone, port)
+
+
+def _still_open(sockets: Mapping[SocketAddress, socket.socket]) -> list[socket.socket]:
+    """A drain has closed them while deliveries still ask."""
+    return [s for s in sockets.values() if s.fileno() >= 0]
+
+
+def _reached(host: str) -> str:
+    """Where the kernel connects to for ``host``: IPv4-mapped IPv6 is IPv4, the unspecified address this machine."""
+    address = str(parse_address(host) or host)
+    return ANY.get(address, address)
+
+
+def _takes(listener: socket.socket, host: str) -> bool:
+    """Whether a connection to ``host`` comes to ``listener``. One for all of IPv6 takes IPv4, too, where the service
+    manager opened it so."""
+    own = _address(listener).host
+    if own == host or own not in ANY:
+        return own == host
+    same = (":" in own) == (":" in host)
+    both = own == "::" and not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return (same or both) and _is_local(host)
 
 
 def _is_local(host: str) -> bool:

@@ -148,7 +148,9 @@ class Limits(Section):
         default=50 << 20, description="Largest message accepted; what EHLO's SIZE announces."
     )
     idle_timeout: Duration = Field(
-        default=300.0, description="Silence of a client before 421 (RFC 5321 4.5.3.2.7: 5 minutes)."
+        default=300.0,
+        description="Silence of a client before 421 (RFC 5321 4.5.3.2.7: 5 minutes). With POP3: before the login; "
+        "after it at least 10 minutes (RFC 1939 3).",
     )
     data_timeout: Duration = Field(
         default=180.0, description="Silence within DATA (RFC 5321 4.5.3.2.5: 3 minutes)."
@@ -168,7 +170,7 @@ class Limits(Section):
         default=10_000, ge=1, description="Open connections per service, all clients together."
     )
     connections_per_address: int = Field(
-        default=1_000, ge=1, description="Open connections per service from one client address."
+        default=1_000, ge=1, description="Open connections per service from one address (IPv6: one /64)."
     )
     recipients: int = Field(
         default=1_000, ge=100, description="Recipients of one message (RFC 5321 4.5.3.1.8: at least 100)."

@@ -10,6 +10,7 @@ import msgspec
 
 from mailserver.control.server import Refused
 from mailserver.message.address import AddressError, parse
+from mailserver.store.job import RemovalFailed
 
 if TYPE_CHECKING:
     from mailserver.queue.queue import Queue
@@ -58,7 +59,11 @@ def _changes(queue: Queue, trusted_again: Callable[[str], None]) -> Handlers:
         return {"count": count}
 
     async def remove(args: Arguments) -> Any:
-        return {"count": await queue.remove(_chosen(queue, args))}
+        try:
+            return {"count": await queue.remove(_chosen(queue, args))}
+        except RemovalFailed as error:
+            stays = "its removal is tried every ten seconds, and after a restart it is held"
+            raise Refused(f"out of the queue, but not off the disk yet: {error}; {stays}") from error
 
     return {
         "queue.retry": retry,

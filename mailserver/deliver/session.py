@@ -7,6 +7,7 @@ the clear.
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - ssl looks for it at the first handshake, when files may be out of reach
 import ssl
 
 from mailserver.deliver import outcome

@@ -129,11 +129,22 @@ def _bound(address: SocketAddress, service: str) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # [::] and 0.0.0.0 side by side
         listener.setblocking(False)
-        listener.bind(address)
+        listener.bind(_with_scope(address))
     except OSError as error:
         listener.close()
         raise _explained(error, address, service) from error
     return listener
+
+
+def _with_scope(address: SocketAddress) -> tuple[str, int] | tuple[str, int, int, int]:
+    """What bind(2) takes: a zone (``fe80::1%eth0``, RFC 4007) by its number. Raises OSError for an unknown one."""
+    host, percent, zone = address.host.partition("%")
+    if not percent:
+        return address
+    try:
+        return host, address.port, 0, int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
+    except OSError as error:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from error
 
 
 def _explained(error: OSError, address: SocketAddress, service: str) -> ListenError:
@@ -150,6 +161,13 @@ def _explained(error: OSError, address: SocketAddress, service: str) -> ListenEr
             )
         case errno.EADDRNOTAVAIL:
             wrong, right = "this machine has no such address", "look with `ip address`"
+        case errno.ENODEV:
+            wrong, right = "this machine has no such interface", "look with `ip link`"
+        case errno.EINVAL if address.host.startswith("fe80:") and "%" not in address.host:
+            wrong, right = (
+                "a link-local address needs its interface",
+                f"write [{address.host}%eth0]:{address.port}",
+            )
         case errno.EAFNOSUPPORT:
             wrong, right = "this machine has IPv6 switched off", "remove the address"
         case _:

@@ -190,9 +190,13 @@ class Guard:
 
     def _live(self, table: OrderedDict[_Key, _Trace], key: _Key, now: float) -> _Trace | None:
         trace = table.get(key)
-        if trace is not None and now - trace.last >= self._settings.forget:
+        if trace is None:
+            return None
+        if now - trace.last >= self._settings.forget:
             del table[key]
             return None
+        if trace.last > now:  # the clock was set back: nobody waits until it has caught up
+            trace.last, trace.turn = now, min(trace.turn, now + self._settings.longest_delay)
         return trace
 
     def _step(self, trace: _Trace) -> float:

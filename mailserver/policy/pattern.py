@@ -38,7 +38,7 @@ def parse(text: str) -> Network:
     if "%" in text:
         raise PatternError(f'"{text}" has a zone', f'leave it out: "{text.split("%", maxsplit=1)[0]}"')
     if text.startswith("["):
-        raise PatternError(f'"{text}" has brackets', f'leave them out: "{text.strip("[]")}"')
+        raise PatternError(f'"{text}" has brackets', f'leave them out: "{re.sub(r"[][]", "", text)}"')
     address, slash, length = text.partition("/")
     if not slash:
         return _network(text, address, None)

@@ -45,8 +45,9 @@ class Buckets:
         return wait
 
     def _filled_at(self, key: str, now: float) -> float:
-        """Never further away than the deepest debt: a clock set back does not shut anybody out."""
-        return min(max(self._full_at.get(key, now), now), now + 2 * self.period)
+        """No debt is deeper than two periods: what is further away was booked before the clock was set back."""
+        full_at = self._full_at.get(key, now)
+        return full_at if now < full_at <= now + 3 * self.period else now
 
     def forget(self, key: str) -> None:
         """A full bucket again."""

@@ -167,6 +167,11 @@ class Lanes:
         if self._down.pop(destination, None) is not None and (lane := self._lanes.get(destination)):
             self._line_up(lane, now)
 
+    def clock_set(self, by: float) -> None:
+        """Who is down is so for as long as before."""
+        for destination, down in self._down.items():
+            self._down[destination] = _Down(down.until + by, down.reason)
+
     # ---- inside ----------------------------------------------------------------------------------------
     def _line_up(self, lane: _Lane, now: float) -> None:
         """At the end of the line it belongs to, if it has anything to give; idle lanes are dropped."""

@@ -30,6 +30,7 @@ from mailserver.message.ids import IdSource
 from mailserver.queue.accept import Intake
 from mailserver.queue.alarm import Alarm
 from mailserver.queue.batch import Batch, Stage
+from mailserver.queue.clock import Clock, steady
 from mailserver.queue.judgement import Judgement, destination_of, down_reason, due_for_report, judge, note
 from mailserver.queue.listing import QueuedMessage, describe
 from mailserver.queue.loading import PATIENCE, Loading
@@ -43,23 +44,21 @@ from mailserver.store.durable import Durable
 from mailserver.store.index import Mailboxes
 
 _THREAD_FROM = 1 << 18  # octets of content: read in a thread, and never kept for the first attempt
-_TIMER_MAX = 60.0  # seconds: the wall clock may be set meanwhile
+_TIMER_MAX = 60.0  # seconds: the clock may be set meanwhile
 _AFTER_BUG = 1.0  # seconds; also how long a crowd of tasks is waited for
 _LEDGER = ("pending", "loaded", "accepted", "delivered", "forwarded", "bounced", "dropped", "quarantined")
 
 
 class Queue:
-    """Everything from ``250 queued`` to the last outcome. One event loop owns it; ``now``: Unix seconds.
-
-    Await ``start`` before the listeners accept: it tidies the spool's tmp/.
-    """
+    """Everything from ``250 queued`` to the last outcome. One event loop owns it. ``now``: Unix seconds, ``passed``: of
+    a clock that nobody sets. Await ``start`` before the listeners accept: it tidies the spool's tmp/."""
 
     def __init__(
         self, *, settings: Settings, hostname: str, spool: Spool, durable: Durable, mailboxes: Mailboxes,
-        deliver: Deliver, route_of: RouteOf, emit: Emit, now: Callable[[], float],
+        deliver: Deliver, route_of: RouteOf, emit: Emit, now: Callable[[], float], passed: Callable[[], float] = steady,
         random: Callable[[], float] = random_module.random, executor: Executor | None = None,
     ) -> None:  # fmt: skip
-        self._settings, self._now, self._emit = settings, now, emit
+        self._settings, self._emit = settings, emit
         self._spool, self._durable, self._deliver = spool, durable, deliver
         self._schedule = Schedule(settings, random=random)
         self._ids = IdSource(int(random() * (1 << 20)))
@@ -75,6 +74,7 @@ class Queue:
         )  # fmt: skip
         self._records = Records(spool, durable, emit, now)
         self._messages: dict[str, Envelope] = {}
+        self._now = Clock(now, passed, self._schedule, self._messages, emit)
         self._reloaded: set[str] = set()  # found at start-up and not tried since
         self._new: dict[str, bytes] = {}  # contents accepted since the last pump: their first attempt is next
         self._alarm, self._running = Alarm(self._pump), False
@@ -97,7 +97,7 @@ class Queue:
         return self._intake.accept(envelope, body, session, rule)
 
     def _spooled(self, envelope: Envelope, body: Body) -> None:
-        self._enqueue(Loaded(envelope, 0, envelope.accepted, bool(envelope.hold)))
+        self._enqueue(Loaded(envelope, 0, min(envelope.accepted, self._now()), bool(envelope.hold)))
         if self._running and body.path is None and envelope.size < _THREAD_FROM:
             self._new[envelope.id] = b"".join((body.head, *body.chunks))
         self.kick()
@@ -118,7 +118,7 @@ class Queue:
         return len(self._messages)
 
     def _loaded(self, message: Loaded) -> None:
-        pending = self._enqueue(message)
+        pending = self._enqueue(self._now.credible(message, self._settings))
         self._count["loaded"] += pending
         self._reloaded.add(message.envelope.id)
         if not pending:  # settled, but the crash came before its removal
@@ -324,13 +324,13 @@ class Queue:
         return len(ids)
 
     async def remove(self, ids: Iterable[str]) -> int:
-        """Delete these without a report. Returns how many there were. Raises OSError."""
-        found = [name for name in dict.fromkeys(ids) if name in self._messages]
-        for name in found:
-            self._leave(self._messages[name], "dropped")
-        await asyncio.gather(*(self._durable.commit(self._spool.removal(name)) for name in found))
-        for name in found:
-            self._emit(events.Removed(name, "removed by an administrator"))
+        """Delete these without a report. Returns how many there were. Raises RemovalFailed: a file stays for now."""
+        found = [self._messages[name] for name in dict.fromkeys(ids) if name in self._messages]
+        for envelope in found:
+            self._leave(envelope, "dropped")
+        for failure in await asyncio.gather(*map(self._records.withdraw, found)):
+            if failure is not None:
+                raise failure
         return len(found)
 
     def status(self) -> dict[str, int]:

@@ -30,29 +30,38 @@ class Records:
     async def remove(self, envelope: Envelope) -> None:
         """All its recipients are settled. A file that stays says so at least, or a restart would send it again; a disk
         that cannot even take that may be well again before."""
+        await self._remove(envelope, "settled", held=False)
+
+    async def withdraw(self, envelope: Envelope) -> RemovalFailed | None:
+        """An administrator wants it gone. A file that stays is held, so that no restart sends it; why it stays."""
+        return await self._remove(envelope, "removed by an administrator", held=True)
+
+    async def _remove(self, envelope: Envelope, why: str, *, held: bool) -> RemovalFailed | None:
         try:
             await self._durable.commit(self._spool.removal(envelope.id))
         except RemovalFailed as error:
-            self._emit(Problem("queue", f"settled, but its file cannot be removed: {error}", id=envelope.id))
-            await self._save(envelope, 0, self._now(), held=False)
-            self._remove_later(envelope.id)
-        else:
-            self._emit(Removed(envelope.id))
+            self._emit(Problem("queue", f"{why}, but its file cannot be removed: {error}", id=envelope.id))
+            await self._save(envelope, 0, self._now(), held=held)
+            self._remove_later(envelope.id, why)
+            return error
+        self._emit(Removed(envelope.id, why))
+        return None
 
-    def _remove_later(self, id: str) -> None:
-        asyncio.get_running_loop().call_later(AGAIN, self._remove_again, id)
+    def _remove_later(self, id: str, why: str) -> None:
+        asyncio.get_running_loop().call_later(AGAIN, self._remove_again, id, why)
 
-    def _remove_again(self, id: str) -> None:
+    def _remove_again(self, id: str, why: str) -> None:
         with suppress(RuntimeError):  # nothing is committed any more: the next start deals with it
-            self._durable.commit(self._spool.removal(id)).add_done_callback(partial(self._removed, id))
+            commit = self._durable.commit(self._spool.removal(id))
+            commit.add_done_callback(partial(self._removed, id, why))
 
-    def _removed(self, id: str, commit: asyncio.Future[None]) -> None:
+    def _removed(self, id: str, why: str, commit: asyncio.Future[None]) -> None:
         if commit.cancelled():
             return
         if commit.exception() is None:
-            self._emit(Removed(id))
+            self._emit(Removed(id, why))
         else:
-            self._remove_later(id)
+            self._remove_later(id, why)
 
     def tell(self, batch: Batch, envelope: Envelope, judgement: Judgement, told: set[int]) -> None:
         """Into the log, what has become of whom; ``told``: the recipients whose failure was reported."""

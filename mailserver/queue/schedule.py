@@ -132,6 +132,16 @@ class Schedule:
         else:
             self._wait(batch)
 
+    def clock_set(self, by: float) -> None:
+        """The clock was set forward by so many seconds: what waits goes on waiting as long as it would have."""
+        for batches in self._messages.values():
+            for batch in batches:
+                batch.due += by
+        self._heap = [(due + by, ticket, batch) for due, ticket, batch in self._heap]
+        heapify(self._heap)  # rounding may have made two times equal
+        self._lanes.clock_set(by)
+        self._slots.clock_set(by)
+
     def wake(self) -> float | None:
         """When ``take`` will next have something: 0.0 = at once, None = not before something changes."""
         due = self.oldest_due()

@@ -48,6 +48,11 @@ class Slots:
             found.append(delivery)
         return found
 
+    def clock_set(self, by: float) -> None:
+        """Nothing has become slow by that."""
+        for delivery in self._quick:
+            self._quick[delivery] += by
+
     def next_slow(self) -> float | None:
         """When the next one becomes slow; None: nothing is under way that is not slow already."""
         return next(iter(self._quick.values())) + SLOW if self._quick else None

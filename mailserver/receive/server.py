@@ -183,10 +183,10 @@ class SmtpService:
         self._timer = self.loop.call_later(SWEEP_INTERVAL, self._tick)
 
     def sweep(self, now: float) -> None:
-        """End the sessions whose deadline is over. ``now`` is loop time."""
+        """End the sessions whose deadline, counted from the sweep before, is over. ``now`` is loop time."""
         self.clock = now
         self.budget.give(0)  # a waiter goes on even if everybody else stalls
-        for session in [s for s in self._sessions if s.deadline < now]:
+        for session in [s for s in self._sessions if s.deadline < now - SWEEP_INTERVAL]:
             session.expire()
         if now - self._reviewed >= REVIEW_INTERVAL:
             self._reviewed = now
@@ -344,5 +344,7 @@ class SmtpService:
         return reply.OUR_FAULT
 
     def storage_failed(self, error: BaseException, listener: Wire, id: str = "") -> Reply:
-        """A disk said no: 452 when it is full, 451 and a Problem when it is sick."""
-        return storage_reply(error) or self.bug(error, listener, id)
+        """A disk said no: 452 when it is full (the log says of what), 451 and a Problem when it is sick."""
+        if full := storage_reply(error):
+            listener.rule = str(error)
+        return full or self.bug(error, listener, id)

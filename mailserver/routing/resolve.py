@@ -212,5 +212,5 @@ def _remote(directory: Directory, domain: str) -> Remote:
 
 def _leaves_by(address: str, domain: str, route: Remote) -> str:
     if route.destination == domain:
-        return f"{address} leaves to the mail hosts of {domain}"
+        return f"{address} leaves to the {'host' if domain.startswith('[') else 'mail hosts of'} {domain}"
     return f"{address} leaves by the route {route.destination}"

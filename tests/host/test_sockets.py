@@ -66,6 +66,22 @@ def test_an_address_that_is_not_ours_says_so():
         sockets.bind([SocketAddress("192.0.2.1", 2525)], "smtp")
 
 
+def test_a_link_local_address_is_that_of_an_interface():
+    """fe80::/10 is on every interface (RFC 4007): bind(2) wants to know which."""
+    with open("/proc/net/if_inet6", encoding="ascii") as file:
+        found = [line.split() for line in file if line.startswith("fe80")]
+    if not found:
+        pytest.skip("this machine has no link-local address")
+    number, zone = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(found[0][0])), found[0][-1]
+    with pytest.raises(sockets.ListenError, match=rf"needs its interface: write \[{number}%"):
+        sockets.bind([SocketAddress(number, 0)], "smtp")
+    with pytest.raises(sockets.ListenError, match="no such interface"):
+        sockets.bind([SocketAddress(f"{number}%nosuch0", 0)], "smtp")
+    (listener,) = sockets.bind([SocketAddress(f"{number}%{zone}", 0)], "smtp")
+    with listener, socket.socket(socket.AF_INET6) as client:
+        client.connect(listener.getsockname())
+
+
 def test_a_low_port_without_privilege_says_how():
     if os.geteuid() != 0:
         pytest.skip("needs root, to become a user without privileges in a child process")

@@ -69,6 +69,15 @@ def test_failures_are_forgotten():
     assert guard.failed(HERE, ALICE, now + 1200) == FREE
 
 
+def test_a_clock_set_back_bars_nobody_until_it_has_caught_up():
+    guard, year = Guard(Settings(longest_delay=30, forget=3600)), 365 * 86400.0
+    now = fail(guard, 8, now=year) - year
+    verdict = guard.ask(HERE, ALICE, now)
+    assert 0 < verdict.wait <= 30
+    assert not verdict.refuse
+    assert guard.ask(HERE, ALICE, now + 3600) == FREE
+
+
 def test_an_address_that_tries_many_accounts_is_slowed_down_as_an_address():
     guard = Guard(Settings(accounts_per_address=5))
     now = 0.0

@@ -3,7 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailserver.config.schema import Limits
 from mailserver.config.trust import Rates as Settings
+from mailserver.policy.crowd import Crowd
 from mailserver.policy.networks import Networks
 from mailserver.policy.rates import Buckets, Rates
 
@@ -61,6 +63,14 @@ def test_a_clock_that_jumps_shuts_nobody_out_for_long(jumps):
         assert buckets.take("a", now, 3) <= 2 * 60.0
 
 
+def test_after_a_clock_was_set_back_by_a_year_the_average_holds_as_before():
+    buckets, year = Buckets(5, 60.0), 365 * 86400.0
+    while not buckets.take("a", year):
+        pass
+    taken = sum(not buckets.take("a", second) for second in range(600))
+    assert taken == 5 + 600 // 12 - 1
+
+
 def test_a_thousand_mails_of_a_stolen_account_a_hundred_go():
     rates = Rates(Settings(messages_per_hour=100), Networks(()))
     verdicts = [rates.message(ALICE, PEER, 1, 0.0) for _ in range(1000)]
@@ -103,3 +113,19 @@ def test_other_settings_start_anew_the_same_do_not():
     assert rates.message(ALICE, PEER, 1, 0.0) is not None
     rates.configure(Settings(messages_per_hour=2), nobody)
     assert rates.message(ALICE, PEER, 1, 0.0) is None
+
+
+def test_whoever_has_a_network_of_ipv6_has_the_connections_of_one_address():
+    """RFC 6177: every subscriber has 2^64 addresses."""
+    crowd, limits = Crowd(), Limits(connections_per_address=3)
+    clients = [f"2001:db8:0:1::{n}" for n in range(3)]
+    for client in clients:
+        assert not crowd.has_all_of(client, limits)
+        crowd.enter(client)
+    assert crowd.has_all_of("2001:db8:0:1:ffff::1", limits)
+    assert not crowd.has_all_of("2001:db8:0:2::1", limits)
+    crowd.leave(clients[0])
+    assert not crowd.has_all_of("2001:db8:0:1:ffff::1", limits)
+    for client in clients[1:]:
+        crowd.leave(client)
+    assert crowd.addresses == 0

@@ -22,11 +22,13 @@ from mailserver.events import (
     Problem,
     Quarantined,
     Removed,
+    Warned,
 )  # fmt: skip
 from mailserver.message.envelope import Deferred, Delivered, Failed
 from mailserver.queue import queue, records
 from mailserver.queue.schedule import PORTION
 from mailserver.queue.slots import SLOW
+from mailserver.store.job import RemovalFailed
 
 REFUSED = Failed("550 5.1.1 no such user", "5.1.1", "mx.remote.test")
 BUSY = Deferred("450 4.2.1 mailbox busy", "4.2.1", "mx.remote.test")
@@ -183,9 +185,10 @@ async def test_a_deferral_is_on_disk_before_the_next_try_and_tried_again_when_du
         await house.saw(DeferredFor, 4)
         assert [a.destination for a in house.attempts].count("remote.test") == 2
         house.balance()
-    async with House(tmp_path) as again:  # progress survived: only one is still pending
+    later = House(tmp_path)
+    later.clock = house.clock
+    async with later as again:  # progress survived: only one is still pending
         assert again.loaded == 1
-        again.clock = house.clock
         await again.pass_time(2000)
         await again.saw(Removed)
         (attempt,) = again.attempts
@@ -217,12 +220,50 @@ async def test_a_message_older_than_max_age_bounces_with_the_real_reason(tmp_pat
             tries += 1
             await house.saw(DeferredFor, tries)
             due = house.listed()[0].next_attempt if house.listed() else house.clock
-            house.clock = max(house.clock, due)
-            house.queue.kick()
+            await house.pass_time(max(0.0, due - house.clock))
             await house.until(lambda n=tries: len(house.of(DeferredFor)) > n or house.of(Removed))
         assert house.clock == 1_700_000_000 + 5 * DAY
         assert status_of(house.mail("alice")[0])["Status"] == "4.4.1"
         house.balance()
+
+
+YEAR = 365 * DAY
+
+
+@pytest.mark.parametrize("by", [YEAR, 3600.0, -3600.0, -YEAR])
+async def test_a_clock_that_is_set_makes_nothing_older_and_nothing_wait(tmp_path, by):
+    """RFC 5321 4.5.4.1 speaks of time that passes. Nothing is tried early, late, or given up."""
+    async with House(tmp_path, max_age=5 * DAY, delay_warning=4 * 3600.0) as house:
+        house.world = everybody(DEAD)
+        await house.send("x@remote.test")
+        await house.saw(DeferredFor)
+        house.set_clock(by)
+        assert "the clock was set" in (await house.saw(Warned))[0].text
+        fresh = await house.send("y@remote.test")  # the host is down for as long as it was
+        await house.saw(DeferredFor, 2)
+        await house.pass_time(299)
+        await house.synced()
+        assert len(house.attempts) == 1 and house.of(Bounced) == []
+        house.world = everybody(Delivered("250 ok"))
+        await house.pass_time(1)
+        await house.saw(Removed, 2)
+        assert [a.attempts for a in house.attempts if a.envelope.id != fresh] == [1, 2]
+        house.balance()
+
+
+async def test_what_was_accepted_and_deferred_while_the_clock_was_ahead_is_not_put_off_until_then(tmp_path):
+    ahead = House(tmp_path, max_age=5 * DAY)
+    ahead.clock += YEAR
+    async with ahead as house:
+        house.world = everybody(DEAD)
+        await house.send("x@remote.test")
+        await house.saw(DeferredFor)
+    async with House(tmp_path, max_age=5 * DAY, delay_warning=0) as again:
+        again.world = everybody(DEAD)
+        await again.pass_time(900)  # the longest wait
+        await again.saw(DeferredFor)
+        await again.pass_time(5 * DAY)
+        await again.saw(Bounced)  # when it is old enough by the clock that is right
 
 
 async def test_the_sender_is_told_of_a_delay_once(tmp_path):
@@ -401,6 +442,30 @@ async def test_when_the_disk_is_well_again_what_is_settled_goes_without_a_restar
         assert house.files("queue/msg") == [] and len(house.of(Problem)) == 2
 
 
+async def test_what_an_administrator_removed_and_the_disk_kept_is_never_sent(tmp_path, monkeypatch):
+    """Removed from the disk as soon as it can be; a restart before that finds it held; the others go at once."""
+    async with House(tmp_path) as house:
+        file, away = await tried_and_immovable(house, tmp_path)
+        other = await house.send("y@remote.test")
+        with pytest.raises(RemovalFailed):
+            await house.queue.remove([file.name, other])
+        assert house.listed() == [] and [e.id for e in house.of(Removed)] == [other]
+        file.rmdir()
+        away.rename(file)
+    monkeypatch.setattr(records, "AGAIN", 0.01)
+    async with House(tmp_path) as again:
+        await again.pass_time(1000)
+        assert [m.hold_reason for m in again.listed()] == ["by an administrator"] and not again.attempts
+        file.rename(away)
+        file.mkdir()
+        with pytest.raises(RemovalFailed):
+            await again.queue.remove([file.name])
+        file.rmdir()
+        away.rename(file)
+        (removed,) = await again.saw(Removed)
+        assert removed.reason == "removed by an administrator" and again.files("queue/msg") == []
+
+
 async def test_a_dead_destination_costs_one_attempt_for_all_its_messages(tmp_path):
     async with House(tmp_path, concurrency_per_destination=1) as house:
         house.world = everybody(DEAD)
@@ -516,7 +581,7 @@ async def test_what_could_not_be_read_while_the_queue_is_loaded_beside_the_work_
             assert again.queue.status()["loading"] and again.queue.status()["queued"] < deep
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        again.clock += 1200
+        await again.pass_time(1200)
         await again.saw(Removed, deep)
         tried = [attempt.envelope.id for attempt in again.attempts]
         assert len(tried) == len(set(tried)) == deep  # each once

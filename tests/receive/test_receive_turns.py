@@ -173,7 +173,7 @@ async def test_a_trickle_of_content_prolongs_nothing(begin: bytes, tmp_path: Pat
         assert slow_tape.closed == (seconds > 180)
     assert last(slow_tape) == b"421 4.4.2 The message comes too slowly, closing"
     assert not steady_tape.closed
-    desk.service.sweep(start + 960 + 181)  # silence ends it as ever
+    desk.service.sweep(start + 960 + 182)  # silence ends it as ever
     assert steady_tape.closed
 
 
@@ -187,7 +187,7 @@ async def test_each_message_has_its_own_time(tmp_path: Path) -> None:
     session.data_received(b"y")
     desk.service.sweep(start + 340)
     assert not tape.closed
-    desk.service.sweep(start + 351)
+    desk.service.sweep(start + 352)
     assert tape.closed
 
 
@@ -201,7 +201,7 @@ async def test_the_octets_of_a_command_do_not_prolong_its_time(tmp_path: Path) -
         desk.service.sweep(start + seconds)
         for session, _ in clients:
             session.data_received(b"x" * 3000)
-    desk.service.sweep(start + 301)  # RFC 5321 4.5.3.2.7: five minutes
+    desk.service.sweep(start + 302)  # RFC 5321 4.5.3.2.7: five minutes
     assert [last(tape) for _, tape in clients] == [b"421 4.4.2 Silent for too long, closing"] * 2
 
 
