@@ -97,7 +97,7 @@ class Opener:
 
 
 class _TlsFailed(Exception):  # noqa: N818 - an expected turn
-    """STARTTLS was agreed and the handshake did not work out: this connection is of no more use."""
+    """STARTTLS was offered and did not work out: this connection is of no more use."""
 
 
 class _Opening:
@@ -124,12 +124,12 @@ class _Opening:
         """STARTTLS and EHLO again (RFC 3207 4.2); None when the peer will not. Raises _TlsFailed."""
         self.phase = "tls"
         self._connection.send(b"STARTTLS\r\n")
-        reply = await self._connection.reply(self._timeouts.hello)
-        if reply.code == 421:
-            raise self._turned_away(reply)
-        if reply.code != 220:
-            return None
         try:
+            reply = await self._connection.reply(self._timeouts.hello)
+            if reply.code == 421:
+                raise self._turned_away(reply)
+            if reply.code != 220:
+                return None
             await self._connection.encrypt(context, self._host.name, self._timeouts.tls)
             return await self._hello()
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trustme
-from peer import DROP, STANDARD, Peer
+from peer import DROP, SILENT, STANDARD, Peer
 from sending import sender
 
 from mailserver.message.envelope import Deferred, Delivered
@@ -35,8 +35,12 @@ async def test_starttls_with_whatever_certificate(tmp_path: Path, tls: ssl.SSLCo
 
 
 @pytest.mark.parametrize(
-    "script", [{"TLS": "broken"}, {"STARTTLS": "220 go\r\n250 injected"}, {"EHLO": [EHLO, DROP, EHLO]}]
-)
+    "script",
+    [
+        {"TLS": "broken"}, {"STARTTLS": "220 go\r\n250 injected"}, {"EHLO": [EHLO, DROP, EHLO]},
+        {"STARTTLS": DROP}, {"STARTTLS": SILENT},
+    ],
+)  # fmt: skip
 async def test_a_failed_handshake_is_tried_again_without(
     tmp_path: Path, tls: ssl.SSLContext, script: dict[str, Any]
 ) -> None:
