@@ -61,6 +61,8 @@ class Queue:
         self._settings, self._emit = settings, emit
         self._spool, self._durable, self._deliver = spool, durable, deliver
         self._schedule = Schedule(settings, random=random)
+        self._messages: dict[str, Envelope] = {}
+        self._now = now = Clock(now, passed, self._schedule, self._messages, emit)
         self._ids = IdSource(int(random() * (1 << 20)))
         self._tasks = Tasks(emit, executor)
         self._count: Counter[str] = Counter()
@@ -73,8 +75,6 @@ class Queue:
             count=self._count, spooled=self._spooled, report_success=self._reports.success,
         )  # fmt: skip
         self._records = Records(spool, durable, emit, now)
-        self._messages: dict[str, Envelope] = {}
-        self._now = Clock(now, passed, self._schedule, self._messages, emit)
         self._reloaded: set[str] = set()  # found at start-up and not tried since
         self._new: dict[str, bytes] = {}  # contents accepted since the last pump: their first attempt is next
         self._alarm, self._running = Alarm(self._pump), False

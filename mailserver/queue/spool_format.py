@@ -45,12 +45,14 @@ class RecipientProgress(msgspec.Struct, array_like=True):
 
 
 class Progress(msgspec.Struct):
-    """``due``: Unix seconds of the next attempt."""
+    """``due``: Unix seconds of the next attempt. ``accepted``: as in the envelope, where a clock that was set has moved
+    it since (queue/clock.py); None: written before there was this field."""
 
     attempts: int
     due: float
     held: bool
     recipients: list[RecipientProgress]
+    accepted: float | None = None
 
 
 class Tail(NamedTuple):
@@ -101,6 +103,8 @@ def read_progress(data: bytes) -> Progress:
 
 def apply(progress: Progress, envelope: Envelope) -> None:
     """Put what became of each recipient into ``envelope``; those that progress does not name stay pending."""
+    if progress.accepted is not None:
+        envelope.accepted = progress.accepted
     known = {recipient.id: recipient for recipient in progress.recipients}
     for recipient in envelope.recipients:
         if (now := known.get(recipient.id)) is not None:
@@ -118,6 +122,7 @@ def progress_of(envelope: Envelope, *, attempts: int, due: float, held: bool) ->
             RecipientProgress(r.id, r.state, _clean(r.last_reply), r.status, r.delay_notified)
             for r in envelope.recipients
         ],
+        envelope.accepted,
     )
 
 

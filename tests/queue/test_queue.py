@@ -266,6 +266,29 @@ async def test_what_was_accepted_and_deferred_while_the_clock_was_ahead_is_not_p
         await again.saw(Bounced)  # when it is old enough by the clock that is right
 
 
+async def test_what_was_accepted_while_the_clock_was_behind_is_not_old_after_a_restart(tmp_path):
+    """A machine without a clock of its own starts years ago; then its clock is put right, and later it restarts."""
+    behind = House(tmp_path, max_age=5 * DAY, delay_warning=0)
+    behind.clock -= YEAR
+    async with behind as house:
+        house.world = everybody(DEAD)
+        await house.send("x@remote.test")
+        await house.saw(DeferredFor)
+        house.set_clock(YEAR)
+        await house.pass_time(300)
+        await house.saw(DeferredFor, 2)
+        await house.synced()
+    again = House(tmp_path, max_age=5 * DAY, delay_warning=0)
+    again.clock = house.clock
+    async with again:
+        again.world = everybody(DEAD)
+        await again.pass_time(900)
+        await again.until(lambda: again.of(DeferredFor) or again.of(Bounced))
+        assert again.of(Bounced) == []
+        await again.pass_time(5 * DAY)
+        await again.saw(Bounced)
+
+
 async def test_the_sender_is_told_of_a_delay_once(tmp_path):
     async with House(tmp_path, delay_warning=600.0, retry=(300.0,)) as house:
         house.world = everybody(BUSY)
