@@ -10,7 +10,7 @@ from mailserver.config.schema import Config
 from mailserver.config.trust import Proxy
 from mailserver.config.units import SocketAddress
 from mailserver.host.listening import Server
-from mailserver.host.sockets import Activated, bind
+from mailserver.host.sockets import Activated, address_of, bind
 from mailserver.introduction import ANY
 from mailserver.policy.networks import Networks, parse_address
 from mailserver.policy.proxy_protocol import expected, looks_at_headers
@@ -49,7 +49,7 @@ class Listeners:
         self._sockets: dict[Key, dict[SocketAddress, socket.socket]] = {}
         for key, addresses in wanted(config).items():
             found = bind(addresses, _names(key), activated)
-            asked = addresses if len(addresses) == len(found) else [_address(s) for s in found]
+            asked = addresses if len(addresses) == len(found) else [address_of(s) for s in found]
             self._sockets[key] = dict(zip(asked, found, strict=True))
         self.unused = tuple(f"no listener uses the socket {name}" for name in activated.close_unused())
 
@@ -79,14 +79,14 @@ class Listeners:
         """Whether connecting there would reach one of our own mail listeners (a loop)."""
         host = _reached(host)
         return any(
-            name != "pop3" and _address(listener).port == port and _takes(listener, host)
+            name != "pop3" and address_of(listener).port == port and _takes(listener, host)
             for (name, _), sockets in self._sockets.items()
             for listener in _still_open(sockets)
         )
 
     def _open(self) -> Iterator[tuple[Key, SocketAddress]]:
         for key, sockets in self._sockets.items():
-            yield from ((key, _address(listener)) for listener in _still_open(sockets))
+            yield from ((key, address_of(listener)) for listener in _still_open(sockets))
 
     def prepare(self, config: Config, before: Config) -> Change:
         """Open what ``config`` wants and we do not have, compared with what was in force ``before``. Raises
@@ -149,7 +149,7 @@ def _begins_with(proxy: Proxy, address: SocketAddress) -> str:
 
 def _turned(listener: socket.socket, before: Config, now: Config) -> bool:
     """Whether headers of proxies are looked at there now and were not, or the other way round."""
-    address = _address(listener)
+    address = address_of(listener)
     return looks_at_headers(before.proxy, address) != looks_at_headers(now.proxy, address)
 
 
@@ -158,12 +158,6 @@ def _close(service: Service, descriptor: int) -> None:
         if any(s.fileno() == descriptor for s in server.sockets):
             server.close()
             service.servers.remove(server)
-
-
-def _address(listener: socket.socket) -> SocketAddress:
-    host, port, *rest = listener.getsockname()
-    zone = f"%{socket.if_indextoname(rest[1])}" if rest and rest[1] else ""
-    return SocketAddress(host + zone, port)
 
 
 def _still_open(sockets: Mapping[SocketAddress, socket.socket]) -> list[socket.socket]:
@@ -180,7 +174,7 @@ def _reached(host: str) -> str:
 def _takes(listener: socket.socket, host: str) -> bool:
     """Whether a connection to ``host`` comes to ``listener``. One for all of IPv6 takes IPv4, too, where the service
     manager opened it so."""
-    own = _address(listener).host
+    own = address_of(listener).host
     if own == host or own not in ANY:
         return own == host
     same = (":" in own) == (":" in host)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mailserver.config.schema import Config
-from mailserver.config.units import SocketAddress
 from mailserver.host.acceptor import Acceptor
+from mailserver.host.sockets import address_of
 from mailserver.policy.networks import Networks
 from mailserver.policy.proxy_protocol import Expected, Header, expected, looks_at_headers
 
@@ -42,7 +42,7 @@ async def listen(
     ``refused``: address and reason of who was hung up on before there was a protocol. ``barred``: why a client may not
     begin a handshake; asked once for each connection to a socket with ``tls``, and on no other.
     """
-    address = SocketAddress(*sock.getsockname()[:2])
+    address = address_of(sock)
     if tls is None and not looks_at_headers(config().proxy, address):
         return await loop.create_server(lambda: make(None), sock=sock, backlog=BACKLOG)
 

@@ -53,7 +53,7 @@ class Activated:
 
     def take(self, service: str, addresses: Sequence[SocketAddress]) -> list[socket.socket]:
         """The sockets named ``service`` or bound to one of ``addresses``; each is given out once."""
-        taken = [s for name, s in self._left if name == service or s.getsockname()[:2] in addresses]
+        taken = [s for name, s in self._left if name == service or address_of(s) in addresses]
         self._left = [(name, s) for name, s in self._left if s not in taken]
         return taken
 
@@ -88,7 +88,7 @@ def bind(
     open.
     """
     inherited = activated.take(service, addresses) if activated else []
-    have = {SocketAddress(*s.getsockname()[:2]): s for s in inherited}
+    have = {address_of(s): s for s in inherited}
     if any(address not in addresses for address in have):
         return inherited
     found: list[socket.socket] = []
@@ -145,6 +145,19 @@ def _with_scope(address: SocketAddress) -> tuple[str, int] | tuple[str, int, int
         return host, address.port, 0, int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
     except OSError as error:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from error
+
+
+def address_of(listener: socket.socket) -> SocketAddress:
+    """Where it listens, as configured: a zone by the name of its interface, or by its number if that is gone."""
+    host, port, *rest = listener.getsockname()
+    number = rest[1] if listener.family == socket.AF_INET6 else 0
+    if not number:
+        return SocketAddress(host, port)
+    try:
+        zone = socket.if_indextoname(number)
+    except OSError:
+        zone = str(number)
+    return SocketAddress(f"{host}%{zone}", port)
 
 
 def _explained(error: OSError, address: SocketAddress, service: str) -> ListenError:
