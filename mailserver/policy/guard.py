@@ -214,7 +214,8 @@ class Guard:
 
     def _is_good(self, where: str, now: float) -> bool:
         since = self._good.get(where)
-        return since is not None and now - since < self._settings.good_login
+        # A clock set back prolongs nothing.
+        return since is not None and 0 <= now - since < self._settings.good_login
 
 
 def _reason(trace: _Trace, key: _Key) -> str:

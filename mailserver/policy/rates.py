@@ -45,7 +45,7 @@ class Buckets:
         return wait
 
     def _filled_at(self, key: str, now: float) -> float:
-        """No debt is deeper than two periods: what is further away was booked before the clock was set back."""
+        """No debt is deeper than two periods: what is even three away was booked before the clock was set back."""
         full_at = self._full_at.get(key, now)
         return full_at if now < full_at <= now + 3 * self.period else now
 

@@ -169,6 +169,13 @@ def test_goodness_ends():
     assert guard.ask(HERE, ALICE, now).wait > 0
 
 
+def test_a_clock_set_back_does_not_prolong_goodness():
+    guard = Guard(Settings(good_login=100, forgiven_per_hour=20))
+    guard.succeeded(HERE, BOB, 365 * 86400.0)
+    now = fail(guard, 8, now=0.0)
+    assert guard.ask(HERE, ALICE, now).wait > 0
+
+
 def test_the_administrator_sees_and_undoes():
     guard = Guard(Settings())
     now = fail(guard, 6)
