@@ -3,6 +3,7 @@ before the disk is full, and while it is sick, before anybody sends a message th
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 
@@ -13,6 +14,7 @@ FEW_FILES = 1_024  # file numbers (inodes) left at which a file system counts as
 # More than we can write within the second until housekeeping looks again: octets beyond the reserve, and files. Who
 # else writes may be faster; then the disk itself says that it is full, and that is a 452, too.
 PLENTY, PLENTY_FILES = 4 << 30, 250_000
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # it was not the disk that said no
 
 
 class DiskWatch:
@@ -42,6 +44,8 @@ class DiskWatch:
         except PermissionError:  # a rule of this folder, no illness: what is written lies further below
             self._sickness = ""
         except OSError as error:
+            if error.errno in _OURS:
+                return
             self._sickness = f"cannot write below {self.path}: {error.strerror}"
             self._plenty = False
         else:

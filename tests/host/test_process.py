@@ -243,3 +243,14 @@ def test_a_folder_that_only_permits_no_new_names_is_not_a_sick_disk(tmp_path):
         assert not watch.sick and watch.check()
     finally:
         subprocess.run(["chattr", "-i", tmp_path], check=True)
+
+
+def test_a_disk_that_could_not_be_tried_for_want_of_a_descriptor_is_not_called_sick(tmp_path):
+    watch = DiskWatch(str(tmp_path), reserve=0, emit=lambda event: pytest.fail(str(event)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        watch.try_writing()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not watch.sick and watch.check()
