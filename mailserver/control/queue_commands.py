@@ -62,7 +62,7 @@ def _changes(queue: Queue, trusted_again: Callable[[str], None]) -> Handlers:
         try:
             return {"count": await queue.remove(_chosen(queue, args))}
         except RemovalFailed as error:
-            stays = "its removal is tried every ten seconds, and after a restart it is held"
+            stays = "tried again every ten seconds; a restart before that finds it held, if the disk took a note of it"
             raise Refused(f"out of the queue, but not off the disk yet: {error}; {stays}") from error
 
     return {

@@ -1,4 +1,4 @@
-"""What takes many steps, in C (all .c files here): one call for all, without the interpreter's lock.
+"""What takes many steps, in C (all .c files here): one call for all, most of them without the interpreter's lock.
 
 Each system call of a commit takes microseconds, but from Python each gives the lock away and has to wait for the event
 loop's thread to get it back; what is done with the name of every message of a mailbox takes a tenth of the time, and
