@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from mailserver.config.schema import Queue as Settings
 from mailserver.events import Emit, Warned
@@ -19,9 +20,8 @@ from mailserver.queue.spool import Loaded
 TOLERANCE = 30.0  # seconds; less is not worth a word
 
 
-def steady() -> float:
-    """Seconds of a clock that cannot be set and goes on while the machine sleeps, where there is one."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+# Seconds of a clock that cannot be set and goes on while the machine sleeps, where there is one.
+steady = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Clock:
@@ -39,11 +39,9 @@ class Clock:
     def __call__(self) -> float:
         now = self._wall()
         offset = now - self._passed()
-        by = offset - self._offset
-        if by:
-            self._offset = offset
-            if abs(by) > TOLERANCE:
-                self._was_set(by)
+        by, self._offset = offset - self._offset, offset
+        if not -TOLERANCE <= by <= TOLERANCE:
+            self._was_set(by)
         return now
 
     def _was_set(self, by: float) -> None:
