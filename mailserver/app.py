@@ -64,7 +64,7 @@ from mailserver.queue.queue import Queue
 from mailserver.queue.spool import Spool
 from mailserver.receive.server import SmtpService
 from mailserver.receive.spill import clear
-from mailserver.routing.resolve import Resolution
+from mailserver.routing.resolve import Resolution, next_hop
 from mailserver.routing.routes_of import routes_of
 from mailserver.store import nursery
 from mailserver.store.durable import Durable
@@ -159,7 +159,8 @@ class App:
             settings=config.queue, hostname=config.hostname, spool=self.spool,
             durable=self.durable, mailboxes=self.mailboxes,
             deliver=deliverer(LocalDelivery(self.mailboxes, self.durable, now), self.remote),
-            route_of=lambda address: routes_of(self.accounts.directory, address), emit=self.emit,
+            route_of=lambda address: routes_of(self.accounts.directory, address),
+            onward=lambda address: next_hop(self.accounts.directory, address.rpartition("@")[2]), emit=self.emit,
             now=now, executor=self.blocking,
         )  # fmt: skip
         self.services: dict[str, SmtpService | Pop3Service] = {

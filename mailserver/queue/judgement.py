@@ -6,7 +6,7 @@ status code then, for RFC 3463 prefers the actual problem to X.4.7.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -39,6 +39,24 @@ class Judgement:
     failure: Pairs[Outcome] = field(default_factory=list)
     delay: Pairs[Outcome] = field(default_factory=list)
     success: Pairs[Outcome] = field(default_factory=list)
+
+    @property
+    def told(self) -> set[int]:
+        """Whose failure is reported."""
+        return {recipient.id for recipient, _ in self.failure}
+
+    def note(self) -> Iterator[str]:
+        """Put it into the recipients: what became of each, and who said so. For each who is settled, what the ledger
+        calls that."""
+        for recipient, done in self.delivered:
+            _note(recipient, State.DELIVERED, done.reply, "2.0.0")
+            yield "delivered" if isinstance(recipient.route, Local) else "forwarded"
+        told = self.told
+        for recipient, failed in self.failed:
+            _note(recipient, State.FAILED, failed.reply, failed.status)
+            yield "bounced" if recipient.id in told else "dropped"
+        for recipient, later in self.deferred:
+            _note(recipient, State.PENDING, later.reply, later.status)
 
     def keep_failed(self, reason: str) -> None:
         """Their report could not be made durable: they stay in the queue and fail again later."""
@@ -118,6 +136,5 @@ def why_untold(envelope: Envelope, recipient: Recipient) -> str:
     return f"no report: the sender's address {envelope.sender} leads nowhere"
 
 
-def note(recipient: Recipient, state: State, reply: str, status: str) -> None:
-    """What became of the recipient, and who said so."""
+def _note(recipient: Recipient, state: State, reply: str, status: str) -> None:
     recipient.state, recipient.last_reply, recipient.status = state, reply, status

@@ -25,17 +25,18 @@ from mailserver.config.schema import Queue as Settings
 from mailserver.deliver.attempt import Attempt, Deliver
 from mailserver.events import Emit
 from mailserver.message.body import Body
-from mailserver.message.envelope import Deferred, Envelope, Local, Outcome, Recipient, State
+from mailserver.message.envelope import Deferred, Envelope, Outcome, Recipient, State
 from mailserver.message.ids import IdSource
 from mailserver.queue.accept import Intake
 from mailserver.queue.alarm import Alarm
 from mailserver.queue.batch import Batch, Stage
 from mailserver.queue.clock import Clock, steady
-from mailserver.queue.judgement import Judgement, destination_of, down_reason, due_for_report, judge, note
+from mailserver.queue.judgement import Judgement, destination_of, down_reason, due_for_report, judge
 from mailserver.queue.listing import QueuedMessage, describe
 from mailserver.queue.loading import PATIENCE, Loading
 from mailserver.queue.records import Records
 from mailserver.queue.report import Reports, RouteOf
+from mailserver.queue.rerouting import Onward, Rerouting
 from mailserver.queue.schedule import PORTION, Schedule
 from mailserver.queue.spool import Loaded, Spool, SpoolDamaged
 from mailserver.queue.tasks import Tasks
@@ -55,8 +56,9 @@ class Queue:
 
     def __init__(
         self, *, settings: Settings, hostname: str, spool: Spool, durable: Durable, mailboxes: Mailboxes,
-        deliver: Deliver, route_of: RouteOf, emit: Emit, now: Callable[[], float], passed: Callable[[], float] = steady,
-        random: Callable[[], float] = random_module.random, executor: Executor | None = None,
+        deliver: Deliver, route_of: RouteOf, onward: Onward, emit: Emit, now: Callable[[], float],
+        passed: Callable[[], float] = steady, random: Callable[[], float] = random_module.random,
+        executor: Executor | None = None,
     ) -> None:  # fmt: skip
         self._settings, self._emit = settings, emit
         self._spool, self._durable, self._deliver = spool, durable, deliver
@@ -75,15 +77,17 @@ class Queue:
             count=self._count, spooled=self._spooled, report_success=self._reports.success,
         )  # fmt: skip
         self._records = Records(spool, durable, emit, now)
+        self._rerouting = Rerouting(self._schedule, self._messages, onward, emit)
         self._reloaded: set[str] = set()  # found at start-up and not tried since
         self._new: dict[str, bytes] = {}  # contents accepted since the last pump: their first attempt is next
         self._alarm, self._running = Alarm(self._pump), False
         self._loading = Loading(spool, self._tasks, self._loaded, self.kick, emit)
 
     def reconfigure(self, settings: Settings) -> None:
-        """Other settings, from the next decision on."""
+        """Other settings, and maybe routes, from the next decision on."""
         self._settings = self._reports.settings = settings
         self._schedule.reconfigure(settings)
+        self._tasks.spawn(self._rerouting.all())
 
     def new_id(self) -> str:
         """A queue id for the next message."""
@@ -118,6 +122,7 @@ class Queue:
         return len(self._messages)
 
     def _loaded(self, message: Loaded) -> None:
+        self._rerouting.look_up(message.envelope.recipients)
         pending = self._enqueue(self._now.credible(message, self._settings))
         self._count["loaded"] += pending
         self._reloaded.add(message.envelope.id)
@@ -261,19 +266,13 @@ class Queue:
         if batch.stage is Stage.GONE:  # removed by an administrator meanwhile
             self._schedule.settle(batch, (), now=now, expires=0, down=down)
             return
-        told = {recipient.id for recipient, _ in judgement.failure}
-        for recipient, done in judgement.delivered:
-            note(recipient, State.DELIVERED, done.reply, "2.0.0")
-            self._settled("delivered" if isinstance(recipient.route, Local) else "forwarded")
-        for recipient, failed in judgement.failed:
-            note(recipient, State.FAILED, failed.reply, failed.status)
-            self._settled("bounced" if recipient.id in told else "dropped")
-        for recipient, later in judgement.deferred:
-            note(recipient, State.PENDING, later.reply, later.status)
+        for how in judgement.note():
+            self._settled(how)
         left = [recipient.id for recipient, _ in judgement.deferred]
         expires = envelope.accepted + self._settings.max_age
         self._schedule.settle(batch, left, now=now, expires=expires, down=down)
-        self._records.tell(batch, envelope, judgement, told)
+        self._rerouting.put_off(batch, [recipient for recipient, _ in judgement.deferred])
+        self._records.tell(batch, envelope, judgement)
 
     def _settled(self, how: str) -> None:
         self._count["pending"] -= 1

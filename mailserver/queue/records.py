@@ -63,8 +63,9 @@ class Records:
         else:
             self._remove_later(id, why)
 
-    def tell(self, batch: Batch, envelope: Envelope, judgement: Judgement, told: set[int]) -> None:
-        """Into the log, what has become of whom; ``told``: the recipients whose failure was reported."""
+    def tell(self, batch: Batch, envelope: Envelope, judgement: Judgement) -> None:
+        """Into the log, what has become of whom."""
+        told = judgement.told
         emit, name, tries = self._emit, envelope.id, batch.attempts
         age = self._now() - envelope.accepted
         for recipient, o in judgement.delivered:

@@ -9,7 +9,7 @@ Every operation costs O(log n) or, for a message, its number of batches. About 3
 from __future__ import annotations
 
 import random as random_module
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 
 from mailserver.config.schema import Queue as Settings
@@ -64,10 +64,13 @@ class Schedule:
                 return
         self._messages[message] = batches
         for batch in batches:
-            if held:
-                batch.stage = Stage.HELD
-            else:
-                self._wait(batch)
+            self._put(batch, held=held)
+
+    def _put(self, batch: Batch, *, held: bool) -> None:
+        if held:
+            batch.stage = Stage.HELD
+        else:
+            self._wait(batch)
 
     def _split(
         self, message: str, recipients: Sequence[tuple[int, str]], due: float, attempts: int
@@ -127,10 +130,34 @@ class Schedule:
             self._forget(batch)
             return
         batch.recipients, batch.due = tuple(left), due
-        if batch.held:
-            batch.held, batch.stage = False, Stage.HELD
-        else:
-            self._wait(batch)
+        held, batch.held = batch.held, False
+        self._put(batch, held=held)
+
+    def regroup(self, message: str, destinations: Mapping[int, str]) -> bool:
+        """Other destinations, by recipient id, for what is not in flight; times, attempts and holds stay as they are.
+        False: all of it goes there already, or there is no such message."""
+        batches: list[Batch] = []
+        changed = False
+        for batch in self._messages.get(message, ()):
+            pairs = [(id, destinations.get(id, batch.destination)) for id in batch.recipients]
+            elsewhere = any(destination != batch.destination for _, destination in pairs)
+            if elsewhere and batch.stage not in {Stage.IN_FLIGHT, Stage.GONE}:
+                batches += self._replaced(batch, pairs)
+                changed = True
+            else:
+                batches.append(batch)
+        if changed:
+            self._messages[message] = tuple(batches)
+        return changed
+
+    def _replaced(self, batch: Batch, recipients: Sequence[tuple[int, str]]) -> tuple[Batch, ...]:
+        held = batch.stage is Stage.HELD
+        self._withdraw(batch)
+        batch.stage = Stage.GONE
+        parts = self._split(batch.id, recipients, batch.due, batch.attempts)
+        for part in parts:
+            self._put(part, held=held)
+        return parts
 
     def clock_set(self, by: float) -> None:
         """The clock was set forward by so many seconds: what waits goes on waiting as long as it would have."""

@@ -89,7 +89,7 @@ def resolve(directory: Directory, address: Address) -> Resolution:
     wire = str(address)
     entry = directory.domains.get(address.domain)
     if entry is None:
-        route = _remote(directory, address.domain)
+        route = next_hop(directory, address.domain)
         return Foreign(route, wire, (_leaves_by(wire, address.domain, route),))
     key = address.key
     local = key[: -len(address.domain) - 1]
@@ -122,7 +122,7 @@ class _Walk:
         local, _, domain = target.rpartition("@")
         entry = self._directory.domains.get(domain)
         if entry is None:
-            route = _remote(self._directory, domain)
+            route = next_hop(self._directory, domain)
             self.steps.append(_leaves_by(target, domain, route))
             self._add(target, target, route, path)
             return
@@ -205,7 +205,8 @@ def _key(target: str) -> str:
     return f"{fold(local)}@{domain}"
 
 
-def _remote(directory: Directory, domain: str) -> Remote:
+def next_hop(directory: Directory, domain: str) -> Remote:
+    """Where mail for a domain that is not ours goes; ``domain`` normalised."""
     routes = directory.static_routes
     return Remote(routes.get(domain) or routes.get("*") or domain)
 

@@ -44,6 +44,7 @@ class House:
         self.attempts: list[Attempt] = []
         self.world: Script = everybody(Delivered("250 ok", "mx.remote.test"))
         self.gate: asyncio.Event | None = None
+        self.routes: dict[str, str] = {}  # [routes]
 
     async def __aenter__(self) -> House:
         loop = asyncio.get_running_loop()
@@ -67,6 +68,7 @@ class House:
         self.queue = Queue(
             settings=self.settings, hostname="mx.test", spool=self.spool, durable=self.durable,
             mailboxes=self.mailboxes, route_of=self.route_of, emit=emit, now=now, random=lambda: 0.5,
+            onward=self.onward,
             deliver=deliverer(LocalDelivery(self.mailboxes, self.durable, now), self.remote),
             passed=lambda: self.passed, executor=self.executor,
         )  # fmt: skip
@@ -89,8 +91,12 @@ class House:
     def route_of(self, address: str) -> list[tuple[str, Local | Remote, str | None]]:
         user, _, domain = address.partition("@")
         if domain != "example.test":
-            return [(address, Remote(domain), None)]
+            return [(address, self.onward(address), None)]
         return [(address, Local(address), None)] if user in {"alice", "bob", "carol"} else []
+
+    def onward(self, address: str) -> Remote:
+        domain = address.partition("@")[2]
+        return Remote(self.routes.get(domain) or self.routes.get("*") or domain)
 
     # ---- acting ------------------------------------------------------------------------------------
     def message(

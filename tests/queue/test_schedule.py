@@ -306,6 +306,22 @@ class ScheduleMachine(RuleBasedStateMachine):
         if verb == "remove":
             del self.left[name]
 
+    @precondition(lambda self: self.left)
+    @rule(data=st.data(), to=st.dictionaries(st.integers(0, 5), st.sampled_from("abc")))
+    def regroup(self, data: st.DataObject, to: dict[int, str]) -> None:
+        name = data.draw(st.sampled_from(sorted(self.left)))
+        before = self.going(name)
+        held = self.s.is_held(name)
+        flying = {r for b in self.flying if b.id == name for r in b.recipients}
+        changed = self.s.regroup(name, to)
+        wanted = {r: before[r] if r in flying else (to.get(r, before[r][0]), *before[r][1:]) for r in before}
+        assert (self.going(name), changed) == (wanted, wanted != before)
+        assert self.s.is_held(name) is held
+        assert not self.s.regroup(name, to)
+
+    def going(self, name: str) -> dict[int, tuple[str, float, int]]:
+        return {r: (b.destination, b.due, b.attempts) for b in self.s.batches(name) for r in b.recipients}
+
     @invariant()
     def slots(self) -> None:
         trying = [b for b in self.flying if not b.suspended]
