@@ -1,8 +1,8 @@
 # make run    the server on loopback ports, nothing to edit      make test   every test
 # make bench  figures beside the peers                           make lint   ruff and mypy
 # make soak   an hour of everything at once
+# With another Python than the system's: PYTHON=/where/it/is
 .POSIX:
-PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/installed
@@ -19,11 +19,11 @@ run: install
 install: $(STAMP)
 
 $(STAMP): $(PACKAGE) requirements/run.txt
-	packaging/make-venv $(PYTHON) $(VENV) requirements/run.txt
+	packaging/make-venv "$(PYTHON)" $(VENV) requirements/run.txt
 	touch $@
 
 $(DEV_STAMP): $(PACKAGE) requirements/dev.txt
-	packaging/make-venv $(PYTHON) $(VENV) requirements/dev.txt
+	packaging/make-venv "$(PYTHON)" $(VENV) requirements/dev.txt
 	touch $(STAMP) $@
 
 test: $(DEV_STAMP)

@@ -23,7 +23,7 @@ def note(session: ClientSession, name: str, *, extended: bool, ours: frozenset[s
     name = name.strip()
     if not name or " " in name or len(name) > NAME_MAX:
         return reply.BAD_HELO
-    if ours and session.account is None and name.lower().rstrip(".") in ours:
+    if ours and session.account is None and is_among(ours, name):
         return reply.OUR_NAME
     session.host_name = _NOT_IN_A_NAME.sub("?", name)
     session.extended_smtp = extended
@@ -37,13 +37,19 @@ def names_of_ours(hostname: str, address: str) -> frozenset[str]:
     return frozenset({hostname.lower()} if local else {hostname.lower(), literal(address)})
 
 
+def is_among(ours: frozenset[str], name: str) -> bool:
+    """In any case, with or without a final dot; an IPv6 address has many spellings."""
+    name = name.lower().rstrip(".")
+    return name in ours or (name.startswith("[ipv6:") and literal(name[6:-1]) in ours)
+
+
 def literal(address: str) -> str:
     """An IP address as the client of RFC 5321 4.1.3 writes it, in lower case; "" for what is none."""
     try:
-        version = ip_address(address).version
+        ip = ip_address(address)
     except ValueError:
         return ""
-    return f"[ipv6:{address}]" if version == 6 else f"[{address}]"
+    return f"[ipv6:{ip}]" if ip.version == 6 else f"[{ip}]"
 
 
 def unmapped(host: str) -> str:

