@@ -117,7 +117,7 @@ class Connection(SMTPProtocol):
             self._held = len(self._tail) + sum(map(len, self._lines))
         return reply
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | bytearray) -> None:
         """Write without waiting. Raises ConnectionEnded."""
         if self._end is not None or self.transport is None or self.transport.is_closing():
             raise self._end or ConnectionEnded("lost connection")

@@ -10,8 +10,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mailserver import events
-from mailserver.pop3.stuffing import Octets
 from mailserver.pop3.transfer import Listing, Transfer
+from mailserver.store.wire import Octets
 
 if TYPE_CHECKING:
     from mailserver.pop3.session import Session

@@ -23,8 +23,8 @@ from mailserver.pop3 import authorization, transaction
 from mailserver.pop3.maildrop import Maildrop
 from mailserver.pop3.outflow import Outflow
 from mailserver.pop3.protocol import BadLine, Command, Reader, Refused, State, error
-from mailserver.pop3.stuffing import Octets
 from mailserver.pop3.transfer import Listing, Transfer
+from mailserver.store.wire import Octets
 
 if TYPE_CHECKING:
     from mailserver.accounts.door import Attempt

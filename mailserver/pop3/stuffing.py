@@ -7,10 +7,9 @@ whose first line ends with CRLF (another program stored it that way) is taken as
 
 from __future__ import annotations
 
-from mailserver.store.steps import STEPS, WIRE_MAX
+from mailserver.store.wire import Octets, wire_form
 
-_LF, _CR, _DOT = 10, 13, 46
-Octets = bytes | bytearray
+_LF, _CR = 10, 13
 
 
 def dot_stuff(data: bytes, lines: int | None = None) -> Octets:
@@ -26,25 +25,7 @@ def dot_stuff(data: bytes, lines: int | None = None) -> Octets:
         data = data[: _Top(lines).cut(data, at_line_start=True)]
     if data and data[-1] != _LF:
         data += b"\n"
-    return _wire(data, at_line_start=True)
-
-
-def _wire(data: Octets, *, at_line_start: bool) -> Octets:
-    if STEPS is not None and len(data) <= WIRE_MAX:
-        return STEPS.wire_form(data, at_line_start=at_line_start)
-    return wire_form(data, at_line_start=at_line_start)
-
-
-def wire_form(data: Octets, *, at_line_start: bool) -> Octets:
-    """Every LF a CRLF, a dot before each that begins a line; without compiled code."""
-    # One octet is searched at memchr speed, two are not (3 against 260 µs for 256 KiB), and large messages
-    # are mostly base64, which has no dots. rfind because CPython searches backwards twice as fast.
-    if b"." in data:
-        if data.rfind(b"\n.") >= 0:
-            data = data.replace(b"\n.", b"\n..")
-        if at_line_start and data[0] == _DOT:
-            data = b"." + data
-    return data.replace(b"\n", b"\r\n")
+    return wire_form(data, at_line_start=True)
 
 
 class _Top:
@@ -122,7 +103,7 @@ class Stuffing:
             if not chunk:
                 return b""
         self._line_start = chunk[-1] == _LF
-        return _wire(chunk, at_line_start=at_line_start)
+        return wire_form(chunk, at_line_start=at_line_start)
 
     def _without_cr(self, chunk: Octets) -> Octets:
         chunk, self._held = self._held + chunk, b""

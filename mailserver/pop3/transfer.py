@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from typing import Literal
 
 from mailserver.pop3.protocol import TERMINATOR
-from mailserver.pop3.stuffing import Octets, Stuffing
+from mailserver.pop3.stuffing import Stuffing
 from mailserver.pop3.surrogate import header_end, is_conventional, to_ascii
 from mailserver.store.content import READ_ONLY, Content
 from mailserver.store.steps import STEPS
+from mailserver.store.wire import Octets
 
 SLICE = 64 << 10  # octets read (and held) at once: in the processor's cache, and malloc(3) need not map them
 HEADER_MAX = 256 << 10  # octets of a header that may be converted

@@ -1,21 +1,17 @@
-"""The content of one message, from the wire's form to the stored form (RFC 5321 4.5.2, RFC 3030).
+"""The content of one message while it arrives (RFC 5321 4.5.2, RFC 3030).
 
-Sans-IO, and no work per line: dots are un-stuffed and CRLF becomes LF by ``bytes.replace`` over whole
-buffers. Only CR LF . CR LF ends DATA. A CR or LF that is not part of a CRLF makes the message unacceptable
-("smuggling": another server might take it for a line end), but is read to the end all the same; so is a
-message over its size limit. NUL is text like any other octet below 128 here. What cannot be decided yet, a
-beginning of the terminator or a CR, is held back until more arrives.
+Sans-IO. What it becomes in stored form is for store/wire.py to say; here is kept what that gives, its size against the
+limit, and its header. A message that is too large or has a CR or LF alone ("smuggling": another server might take it
+for a line end) is unacceptable, but read to its end all the same. NUL is text like any other octet below 128 here.
 """
 
 from __future__ import annotations
 
 import re
 
-TERMINATOR = b"\r\n.\r\n"
-_DOT_LINE = TERMINATOR[:3]
-COALESCE = (
-    16384  # octets below which pieces are collected before they are worked on: tiny packets cost no objects
-)
+from mailserver.store.wire import storing
+
+COALESCE = 16384  # octets below which pieces are put together: tiny packets cost no objects
 HEADER_MAX = 262_144  # octets of the header block that are looked at
 TRACE_MAX = 16_384  # octets of its trace lines kept once the content has left memory
 _TRACE = re.compile(rb"^(?:received|delivered-to):[^\n]{0,300}", re.IGNORECASE | re.MULTILINE)
@@ -25,24 +21,20 @@ class Collector:
     """Collects one message's content. ``limit`` octets on the wire, dot-stuffing and terminator not
     counted.
 
-    ``chunks`` holds ``held`` octets not yet taken; ``size`` and ``lines`` count all of the content in
-    stored form. ``raw`` (BODY=BINARYMIME): octets are kept untouched and nothing is counted but size.
+    ``chunks`` holds most of the ``held`` octets not yet taken, all of them at the end; ``size`` and ``lines`` count all
+    of the content in stored form. ``raw`` (BODY=BINARYMIME): octets are kept untouched and nothing is counted but size.
     """
 
     __slots__ = (
-        "_carry",
-        "_first",
-        "_newline",
+        "_added",
         "_scanned",
-        "_stuffed",
+        "_storing",
+        "_tail",
         "_trace",
         "_trace_size",
-        "bare",
         "chunks",
-        "eight_bit",
         "held",
         "limit",
-        "lines",
         "raw",
         "refusing",
         "size",
@@ -50,20 +42,29 @@ class Collector:
 
     def __init__(self, limit: int, *, chunked: bool = False, raw: bool = False) -> None:
         self.limit, self.raw = limit, raw
-        self._carry = b"" if chunked else b"\r\n"  # a terminator may stand at the very beginning of DATA
-        self._first = not chunked
-        self._stuffed = False  # some line of the carry begins with a dot that is not the end
-        self._newline = True
+        self._storing = storing(dots=not chunked)
+        self._added = 0  # lines
+        self._tail = bytearray()
         self._trace: list[bytes] = []
         self._trace_size = self._scanned = 0  # octets of header that left memory; -1: all of it has
         self.chunks: list[bytes] = []
-        self.held = self.size = self.lines = 0
-        self.eight_bit = self.bare = self.refusing = False
+        self.held = self.size = 0
+        self.refusing = False
 
     @property
-    def waiting(self) -> int:
-        """Octets in memory: ``held`` and what is held back."""
-        return self.held + len(self._carry)
+    def lines(self) -> int:
+        """Of the stored form."""
+        return self._storing.lines + self._added
+
+    @property
+    def bare(self) -> bool:
+        """There is a CR or LF that is not part of a CRLF."""
+        return self._storing.bare
+
+    @property
+    def eight_bit(self) -> bool:
+        """There are octets above 127."""
+        return self._storing.eight_bit
 
     @property
     def too_large(self) -> bool:
@@ -72,85 +73,54 @@ class Collector:
 
     def data(self, received: bytes, position: int) -> int:
         """DATA: work on ``received[position:]``; where the octet after the terminator is, or -1: not yet."""
-        carry = self._carry
-        buffer = carry + received[position:] if position else carry + received
-        # One scan finds the terminator, or that there are dots to un-stuff before it. The last four octets
-        # of the carry may be the beginning of either.
-        end = buffer.find(_DOT_LINE, max(0, len(carry) - 4))
-        if end >= 0 and buffer[end + 3 : end + 5] != b"\r\n":
-            self._stuffed = True
-            end = buffer.find(TERMINATOR, end)
-        if end >= 0:
-            self._carry = b""
-            self._take(buffer[: end + 2])
-            return position + end + 5 - len(carry)
-        if len(buffer) < COALESCE:
-            self._carry = buffer
-            return -1
-        back = _beginning_of_terminator(buffer)
-        self._carry = buffer[len(buffer) - back :]
-        self._take(buffer[: len(buffer) - back])
-        return -1
+        ended, end = False, len(received)
+        while position < end and not ended:
+            text, position, ended = self._storing.take(received, position)
+            self._keep(text, last=ended)
+        return position if ended else -1
 
     def chunk(self, piece: bytes) -> None:
         """BDAT: the next octets of a chunk."""
-        buffer = self._carry + piece if self._carry else piece
-        if len(buffer) < COALESCE:
-            self._carry = buffer
-        elif buffer.endswith(b"\r") and not self.raw:
-            self._carry = b"\r"
-            self._take(buffer[:-1])
-        else:
-            self._carry = b""
-            self._take(buffer)
+        if self.raw:
+            self._keep(piece)
+            return
+        position, end = 0, len(piece)
+        while position < end:
+            text, position, _ = self._storing.take(piece, position)
+            self._keep(text)
 
     def finish(self) -> None:
         """BDAT LAST: no more octets. Text that does not end with a line end gets one, as DATA would give
         it."""
-        buffer, self._carry = self._carry, b""
-        self._take(buffer)
-        ended = self.chunks[-1].endswith(b"\n") if self.chunks else self._newline
-        if not (ended or self.raw or self.refusing):
-            self._keep(b"\n")
-            self.lines += 1
+        rest = self._storing.rest()
+        if not (rest or self.raw or self._storing.complete):
+            rest, self._added = b"\n", 1
+        self._keep(rest, last=True)
 
-    def _take(self, buffer: bytes) -> None:
-        if not buffer:
-            return
-        if self.raw:
-            self._keep(buffer)
-            return
-        text = buffer.replace(b"\r\n", b"\n")
-        lines = len(buffer) - len(text)
-        if b"\r" in text or text.count(b"\n") != lines:
-            self.bare = self.refusing = True
-        if self._stuffed:
-            self._stuffed = False
-            text = text.replace(b"\n.", b"\n")
-        if self._first:
-            self._first = False
-            text, lines = text[1:], lines - 1
-        self.lines += lines
-        if not self.eight_bit and not text.isascii():
-            self.eight_bit = True
-        self._keep(text)
-
-    def _keep(self, text: bytes) -> None:
+    def _keep(self, text: bytes, *, last: bool = False) -> None:
         self.size += len(text)
-        if self.size + self.lines > self.limit:
+        if self.bare or self.too_large:
             self.refusing = True
         if self.refusing:
-            self.chunks.clear()
-            self.held = 0
+            self.refuse()
+            return
+        self.held += len(text)
+        if self._tail or (len(text) < COALESCE and not last):
+            self._tail += text
+            if last or len(self._tail) >= COALESCE:
+                self._gather()
         elif text:
             self.chunks.append(text)
-            self.held += len(text)
+
+    def _gather(self) -> None:
+        if self._tail:
+            self.chunks.append(bytes(self._tail))
+            self._tail.clear()
 
     def take(self) -> list[bytes]:
         """Hand over what is in memory; its trace lines are remembered for ``header``."""
+        self._gather()
         chunks, self.chunks, self.held = self.chunks, [], 0
-        if chunks:
-            self._newline = chunks[-1].endswith(b"\n")
         for chunk in chunks:
             if self._scanned < 0:
                 break
@@ -172,11 +142,13 @@ class Collector:
         """Forget everything and swallow the rest."""
         self.refusing = True
         self.chunks.clear()
+        self._tail.clear()
         self.held = 0
 
     def header(self) -> bytes:
         """The header block in stored form, without the empty line, at most HEADER_MAX octets of it; of what has
         left memory only the Received and Delivered-To lines."""
+        self._gather()
         if self._scanned:
             for chunk in self.chunks:
                 if self._scanned > 0:
@@ -190,11 +162,3 @@ class Collector:
         if start.startswith(b"\n"):
             return b""
         return start[:end] if end >= 0 else start[:HEADER_MAX]
-
-
-def _beginning_of_terminator(buffer: bytes) -> int:
-    """Length of the longest end of ``buffer`` that is a beginning of TERMINATOR."""
-    for length in (4, 3, 2, 1):
-        if buffer.endswith(TERMINATOR[:length]):
-            return length
-    return 0

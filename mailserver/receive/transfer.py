@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from mailserver import reply
 from mailserver.message.body import Body
 from mailserver.message.envelope import Envelope
-from mailserver.receive.collector import Collector
+from mailserver.receive.collector import COALESCE, Collector
 from mailserver.receive.spill import MEMORY_MAX, SLICE, Budget, SpillFile
 from mailserver.receive.submission import Additions
 from mailserver.reply import Reply
@@ -66,12 +66,12 @@ class Transfer:
 
     def overflows(self) -> bool:
         """Bring the budget up to date; whether content should go to the file now."""
-        waiting = self.collector.waiting
-        more, self._counted = waiting - self._counted, waiting
+        held = self.collector.held
+        more, self._counted = held - self._counted, held
         self._budget.take(more, self, self._squeeze)
-        if not self.collector.held:
+        if held < COALESCE:
             return False
-        return waiting > MEMORY_MAX or self._budget.exhausted or (self._file is not None and waiting >= SLICE)
+        return held > MEMORY_MAX or self._budget.exhausted or (self._file is not None and held >= SLICE)
 
     @property
     def holds(self) -> bool:
@@ -103,7 +103,7 @@ class Transfer:
             self.collector.refuse()
             if self._file is not None:
                 self._file.remove()
-        self.release(self.collector.waiting)
+        self.release(self.collector.held)
         return error if isinstance(error, Exception) else None
 
     def release(self, left: int = 0) -> None:

@@ -19,11 +19,11 @@ from pathlib import Path
 from mailserver.store import crash
 from mailserver.store.job import Job
 from mailserver.store.parcel import FORM_TYPES, How, Progress, ProgressForm, form, path_of
-from mailserver.store.work import Listing, Removal
+from mailserver.store.work import Incoming, Listing, Removal
 
-VERSION = 7  # of steps.c
+VERSION = 8  # of steps.c
 COMPILED = Path(__file__).with_name("_steps.so")
-WIRE_MAX = 64 << 10  # octets that become their wire form at once: in the processor's cache
+WIRE_MAX = 64 << 10  # octets that change their form at once: in the processor's cache
 LINE_MAX = 96  # octets of a line of LIST or UIDL, more than there can be
 
 
@@ -58,10 +58,12 @@ class Steps:
         self._size_lines.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p
         self._uid_lines.argtypes = ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p
         # Has not to wait for the interpreter's lock again afterwards, which may take longer than the work.
-        self._wire = ctypes.PyDLL(str(path)).wire_form
+        short = ctypes.PyDLL(str(path))
+        self._wire, self._stored = short.wire_form, short.stored_form
         self._wire.argtypes = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_char_p
+        self._stored.argtypes = ctypes.POINTER(Incoming), ctypes.c_char_p, ctypes.c_long, ctypes.c_char_p
         self._room = _Room()
-        for function in (self._read, self._size_lines, self._uid_lines, self._wire):
+        for function in (self._read, self._size_lines, self._uid_lines, self._wire, self._stored):
             function.restype = ctypes.c_long
         self._read_files.argtypes = (
             ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_char_p, ctypes.c_long, ctypes.c_long,
@@ -137,7 +139,7 @@ class Steps:
         return None if got < 0 else ctypes.string_at(room, got)
 
     def wire_form(self, data: bytes | bytearray, *, at_line_start: bool) -> bytes:
-        """What becomes of ``data`` on the POP3 wire (pop3/stuffing.py). Raises ValueError above WIRE_MAX octets."""
+        """What becomes of ``data`` on the wire (store/wire.py). Raises ValueError above WIRE_MAX octets."""
         if len(data) > WIRE_MAX:
             raise ValueError("too many octets")
         if not data:  # has no address
@@ -145,6 +147,12 @@ class Steps:
         room = self._room.octets
         where = data if isinstance(data, bytes) else ctypes.addressof(ctypes.c_char.from_buffer(data))
         return ctypes.string_at(room, self._wire(where, len(data), at_line_start, room))
+
+    def stored_form(self, incoming: Incoming, wire: bytes) -> bytes:
+        """What becomes of ``wire`` from ``incoming.start`` on, of WIRE_MAX octets of it at most (store/wire.py)."""
+        room = self._room.octets
+        end = min(len(wire), incoming.start + WIRE_MAX)
+        return ctypes.string_at(room, self._stored(incoming, wire, end, room))
 
     def read_files(
         self, paths: Sequence[str], room: ctypes.Array[ctypes.c_char], most: int

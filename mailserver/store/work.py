@@ -1,4 +1,4 @@
-"""What compiled code is to do for a mailbox, and found, in the form in which C takes it (steps.c, listing.c)."""
+"""What compiled code is to do, and found, in the form in which C takes it (steps.c, listing.c, wire.c)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,17 @@ class Removal(ctypes.Structure):
     def result(self) -> list[int]:
         """What prevented each (errno), 0 where nothing did."""
         return self.errors[: self.count] if self.failed else [0] * self.count
+
+
+class Incoming(ctypes.Structure):
+    """``struct incoming``: a content that arrives piece by piece. ``place`` is one of those, or another."""
+
+    LINE_START, IN_LINE, AFTER_CR = range(3)
+
+    _fields_ = (
+        ("start", ctypes.c_int64), ("lines", ctypes.c_int64), ("place", ctypes.c_int), ("dots", ctypes.c_int),
+        ("bare", ctypes.c_int), ("eight_bit", ctypes.c_int), ("ended", ctypes.c_int),
+    )  # fmt: skip
 
 
 class Listing(ctypes.Structure):

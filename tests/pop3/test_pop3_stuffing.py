@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.pop3.stuffing import Stuffing, dot_stuff, wire_form
-from mailserver.store.steps import STEPS, WIRE_MAX
+from mailserver.pop3.stuffing import Stuffing, dot_stuff
 
 messages = st.lists(
     st.sampled_from([b"\n", b"\n", b"\r\n", b"\r", b".", b"..", b"a", b"Subject: x"]), max_size=40
@@ -57,25 +56,6 @@ def test_a_client_gets_back_what_is_stored(stored: bytes) -> None:
     stored = b"X: y\n" + stored
     complete = stored if stored.endswith(b"\n") else stored + b"\n"
     assert unstuff(dot_stuff(stored)) == complete.split(b"\n")[:-1]
-
-
-@pytest.mark.skipif(STEPS is None, reason="no compiled code")
-@given(messages | st.binary(), st.booleans(), st.sampled_from([bytes, bytearray]))
-def test_compiled_code_makes_the_same(stored: bytes, at_line_start: bool, kind: type[bytes]) -> None:
-    assert STEPS is not None
-    made = STEPS.wire_form(kind(stored), at_line_start=at_line_start)
-    assert made == wire_form(stored, at_line_start=at_line_start)
-
-
-@pytest.mark.skipif(STEPS is None, reason="no compiled code")
-@pytest.mark.parametrize("octet", [b"\n", b".", b"x"])
-def test_compiled_code_has_room_for_the_worst(octet: bytes) -> None:
-    """Each octet may become two, and one is put before them."""
-    assert STEPS is not None
-    stored = b"." + octet * (WIRE_MAX - 1)
-    assert STEPS.wire_form(stored, at_line_start=True) == wire_form(stored, at_line_start=True)
-    with pytest.raises(ValueError, match="octets"):
-        STEPS.wire_form(stored + b"x", at_line_start=True)
 
 
 @given(messages, st.none() | st.integers(0, 12))
