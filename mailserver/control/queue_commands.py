@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mailserver.queue.queue import Queue
 
 Arguments = dict[str, Any]
-PORTION = 200  # messages described in one turn of the loop: about 3 ms
+PORTION = 200  # messages described, or tried, in one turn of the loop: about 3 ms
 
 
 Handlers = dict[str, Callable[[Arguments], Awaitable[Any]]]
@@ -46,8 +46,12 @@ def _questions(queue: Queue) -> Handlers:
 
 def _changes(queue: Queue, trusted_again: Callable[[str], None]) -> Handlers:
     async def retry(args: Arguments) -> Any:
-        ids = args["ids"]
-        return {"count": queue.retry(None if ids is None else _known(queue, ids))}
+        ids = queue.ids() if args["ids"] is None else _known(queue, args["ids"])
+        count = 0
+        for start in range(0, len(ids), PORTION):
+            count += queue.retry(ids[start : start + PORTION])
+            await asyncio.sleep(0)  # as above
+        return {"count": count}
 
     async def hold(args: Arguments) -> Any:
         return {"count": queue.hold(_chosen(queue, args))}

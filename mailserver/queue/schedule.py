@@ -140,11 +140,18 @@ class Schedule:
         changed = False
         for batch in self._messages.get(message, ()):
             pairs = [(id, destinations.get(id, batch.destination)) for id in batch.recipients]
-            elsewhere = any(destination != batch.destination for _, destination in pairs)
-            if elsewhere and batch.stage not in {Stage.IN_FLIGHT, Stage.GONE}:
+            goals = {destination for _, destination in pairs}
+            if goals == {batch.destination} or batch.stage in {Stage.IN_FLIGHT, Stage.GONE}:
+                batches.append(batch)
+                continue
+            changed = True
+            if batch.stage is Stage.READY:  # its lane is another now
+                self._withdraw(batch)
+                self._wait(batch)
+            if len(goals) > 1:
                 batches += self._replaced(batch, pairs)
-                changed = True
             else:
+                (batch.destination,) = goals
                 batches.append(batch)
         if changed:
             self._messages[message] = tuple(batches)
