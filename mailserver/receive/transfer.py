@@ -67,6 +67,10 @@ class Transfer:
     def overflows(self) -> bool:
         """Bring the budget up to date; whether content should go to the file now."""
         held = self.collector.held
+        if not held:  # the budget knows only who has something to give back
+            if self._counted:
+                self.release()
+            return False
         more, self._counted = held - self._counted, held
         self._budget.take(more, self, self._squeeze)
         if held < COALESCE:

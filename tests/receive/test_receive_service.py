@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import email
 import errno
+import gc
 import os
 import resource
 import smtplib
 import ssl
+import weakref
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -361,6 +363,35 @@ async def test_memory_for_all_bodies_is_shared(tmp_path: Path) -> None:
     assert len(desk.queue.messages) == 20
     assert desk.service.budget.used == 0
     await desk.close()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"DATA\r\n", b"\r", b"\n.\r\n"],
+        [b"DATA\r\n", b".", b"\r\n"],
+        [b"DATA\r\n", b"one line\r\n", b"a\nb", b"\r\n.\r\n"],
+        [b"DATA\r\n", b"x" * 40_000, b"x" * 40_000, b"\r\n.\r\n"],
+        [b"BDAT 0\r\n", b"BDAT 3 LAST\r\na\r\n"],
+        [b"BDAT 9\r\n", b"a\nb", b"123456", b"RSET\r\n"],
+    ],
+)
+async def test_nobody_is_remembered_for_a_message_that_took_no_memory(
+    pieces: list[bytes], tmp_path: Path
+) -> None:
+    desk = Desk(tmp_path, limits={"message_size": 65_536})
+    listener, tape = desk.service.new_listener(), Tape()
+    listener.connection_made(tape)
+    for piece in [HELLO + ENVELOPE, *pieces, b"QUIT\r\n"]:
+        listener.data_received(piece)
+        await asyncio.sleep(0)
+    assert codes(bytes(tape.written))[-1] == "221 2.0.0"
+    assert desk.service.budget.used == 0
+    listener.connection_lost(None)
+    session = weakref.ref(listener)
+    del listener
+    gc.collect()
+    assert session() is None
 
 
 async def test_binary_content_becomes_text(tmp_path: Path) -> None:
