@@ -133,11 +133,12 @@ class Transfer:
             self.additions = None
 
     def raw(self) -> bytes:
-        """BODY=BINARYMIME: the content as received. Blocks when it is in the file."""
+        """BODY=BINARYMIME: the content as received. Blocks when most of it is in the file."""
         if self._file is None:
             return b"".join(self.collector.chunks)
         self._file.close()
-        return self._file.read()[len(self.head) :]
+        written = memoryview(self._file.read())[len(self.head) :]
+        return b"".join((written, *self.collector.chunks))
 
     def abandon(self, executor: Executor | None, loop: asyncio.AbstractEventLoop) -> None:
         """Refused, reset, or the client is gone: forget everything, the file too."""

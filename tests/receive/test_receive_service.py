@@ -446,11 +446,14 @@ async def test_a_loop_is_seen_in_binary_mail_that_is_all_header(tmp_path: Path) 
     await desk.close()
 
 
-async def test_text_sent_as_binary_is_stored_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lines", [1, MEMORY_MAX // 3, MEMORY_MAX // 2, MEMORY_MAX])
+async def test_text_sent_as_binary_is_stored_as_it_is(lines: int, tmp_path: Path) -> None:
+    """The larger ones are partly in a file and partly in memory at their end."""
     desk = await Desk(tmp_path).open()
+    content = b"A: b\r\n\r\n" + b".x\r\n" * lines
     envelope = ENVELOPE.replace(b"b.test>\r\n", b"b.test> BODY=BINARYMIME\r\n", 1)
-    await desk.talk(HELLO + envelope + b"BDAT 12 LAST\r\nA: b\r\n\r\n.x\r\nQUIT\r\n")
-    assert desk.queue.content() == b"A: b\n\n.x\n"
+    await desk.talk(HELLO + envelope + b"BDAT %d LAST\r\n%bQUIT\r\n" % (len(content), content))
+    assert desk.queue.content() == content.replace(b"\r\n", b"\n")
     await desk.close()
 
 
