@@ -15,6 +15,7 @@ COALESCE = 16384  # octets below which pieces are put together: tiny packets cos
 HEADER_MAX = 262_144  # octets of the header block that are looked at
 TRACE_MAX = 16_384  # octets of its trace lines kept once the content has left memory
 _TRACE = re.compile(rb"^(?:received|delivered-to):[^\n]{0,300}", re.IGNORECASE | re.MULTILINE)
+_TRACE_LINE = 320  # octets that may match
 
 
 class Collector:
@@ -27,6 +28,7 @@ class Collector:
 
     __slots__ = (
         "_added",
+        "_cut",
         "_scanned",
         "_storing",
         "_tail",
@@ -45,6 +47,7 @@ class Collector:
         self._storing = storing(dots=not chunked)
         self._added = 0  # lines
         self._tail = bytearray()
+        self._cut = b"\n"  # the line that has begun where content left memory, and the LF before it
         self._trace: list[bytes] = []
         self._trace_size = self._scanned = 0  # octets of header that left memory; -1: all of it has
         self.chunks: list[bytes] = []
@@ -129,12 +132,14 @@ class Collector:
 
     def _remember(self, chunk: bytes) -> None:
         """Keep what ``header`` needs of a part of the header block that leaves memory."""
-        end = 0 if not self._scanned and chunk.startswith(b"\n") else chunk.find(b"\n\n")
+        self._scanned += len(chunk)
+        chunk = self._cut + chunk
+        end, last = chunk.find(b"\n\n"), chunk.rfind(b"\n")
         if self._trace_size < TRACE_MAX:
-            found = _TRACE.findall(chunk, 0, len(chunk) if end < 0 else end)
+            found = _TRACE.findall(chunk, 0, last if end < 0 else end)
             self._trace += found
             self._trace_size += sum(map(len, found))
-        self._scanned += len(chunk)
+        self._cut = chunk[last : last + _TRACE_LINE]
         if end >= 0 or self._scanned > HEADER_MAX:
             self._scanned = -1
 

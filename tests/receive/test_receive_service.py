@@ -22,6 +22,7 @@ from receive_desk import Desk, Tape, feed
 
 from mailserver import reply
 from mailserver.events import CommandRefused
+from mailserver.receive.collector import Collector
 from mailserver.receive.handler import Handler
 from mailserver.receive.spill import MEMORY_MAX
 from mailserver.reply import Reply
@@ -525,6 +526,17 @@ async def test_settings_change_for_open_sessions(tmp_path: Path) -> None:
     listener.data_received(HELLO)
     assert b"250-SIZE 1000\r\n" in tape.written
     listener.connection_lost(None)
+
+
+def test_trace_lines_are_those_of_the_header_wherever_its_content_left_memory() -> None:
+    lines = b"Received: by a", b"X: Received: no", b"Delivered-To: b@c.test", b"", b"Delivered-To: d@c", b""
+    wire = b"\r\n".join(lines)
+    for border in range(1, len(wire)):
+        collector = Collector(1 << 20)
+        collector.data(wire[:border], 0)
+        collector.take()
+        collector.data(wire[border:] + b".\r\n", 0)
+        assert collector.header().split(b"\n") == [lines[0], lines[2]], border
 
 
 async def test_a_loop_is_seen_in_a_message_that_lies_in_a_file(tmp_path: Path) -> None:
