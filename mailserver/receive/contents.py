@@ -126,12 +126,15 @@ class ContentVerbs(LoginVerbs):
         self._wait(transfer.write(self._service.loop, self._service.executor), then)
 
     def squeeze(self) -> None:
-        """Memory is used up: what this client has sent goes to disk, and it waits."""
-        transfer = self._transfer
-        if self._busy or transfer is None or self._mode < DATA or self.transport is None:
+        """Memory is used up: what this client has sent goes to disk, and it waits. Between chunks there is nothing that
+        would have to wait."""
+        transfer, between = self._transfer, self._mode == COMMAND
+        if self._busy or transfer is None or self.transport is None or (self._mode < DATA and not between):
             return
         if transfer.collector.held >= SQUEEZED_MIN:
             self._spill(transfer, self._spilled)
+        elif between:
+            return
         else:
             self._wait_for_room()
         self.deadline = FOREVER

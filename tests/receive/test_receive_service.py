@@ -366,6 +366,28 @@ async def test_memory_for_all_bodies_is_shared(tmp_path: Path) -> None:
     await desk.close()
 
 
+async def test_content_between_two_chunks_makes_room_for_the_mail_of_others(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, limits={"body_memory": 400_000})
+    line, parked = b"x" * 78 + b"\r\n", []
+    for lines in (4800, 180, 180):  # the last one is more than there is memory for
+        listener, tape = desk.service.new_listener(), Tape()
+        listener.connection_made(tape)
+        listener.data_received(HELLO + ENVELOPE + b"BDAT %d\r\n" % (lines * 80) + line * lines)
+        parked.append((listener, tape, lines))
+    async with asyncio.timeout(10):
+        answer, _ = await feed(desk.service, [START, b"small\r\n.\r\n"])
+        assert codes(answer)[-1] == "250 2.0.0"
+        for listener, tape, lines in parked:
+            while tape.paused:
+                await asyncio.sleep(0)
+            listener.data_received(b"BDAT 3 LAST\r\ny\r\nQUIT\r\n")
+            while not tape.closed:
+                await asyncio.sleep(0)
+            assert desk.queue.content() == (line * lines + b"y\r\n").replace(b"\r\n", b"\n")
+            listener.connection_lost(None)
+    assert desk.service.budget.used == 0
+
+
 @pytest.mark.parametrize(
     "pieces",
     [
