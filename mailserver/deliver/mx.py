@@ -75,7 +75,9 @@ class Finder:
             except (NoSuchName, NoRecords):
                 return outcome.unknown_route_host(name)
         usable = [Host(name, a, port) for a in _interleave(found) if not self._own(a, port)]
-        return usable[:MAX_ADDRESSES] or outcome.loops_back(name)
+        if not usable:
+            return outcome.route_loops_back(name) if destination.by_route else outcome.loops_back(name)
+        return usable[:MAX_ADDRESSES]
 
     async def _by_mx(self, domain: str, port: int) -> list[Host] | Outcome:
         try:

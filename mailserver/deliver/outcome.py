@@ -199,6 +199,11 @@ def loops_back(destination: str) -> Failed:
     return Failed(f"mail for {destination} loops back to myself", "5.4.6")
 
 
+def route_loops_back(host: str) -> Deferred:
+    """A host of [routes] that is ourselves: the administrator's slip must not bounce all that waits."""
+    return Deferred(f"the route to {host} loops back to myself", "4.4.6", unreachable=True)
+
+
 def unknown_route_host(host: str) -> Deferred:
     """A host of [routes] that has no address: the administrator's slip must not bounce mail."""
     return Deferred(f"host {host} of the route has no address", "4.4.4", unreachable=True)

@@ -11,12 +11,14 @@ from mailserver.routing.route_url import Scheme
 
 
 class Destination(NamedTuple):
-    """``host``: a domain whose MX is asked when ``by_mx``, else a host name or IP address to connect to."""
+    """``host``: a domain whose MX is asked when ``by_mx``, else a host name or IP address to connect to. ``by_route``:
+    [routes] names it, not the recipient's address."""
 
     host: str
     port: int = 25
     by_mx: bool = False
     protocol: Scheme = "smtp"
+    by_route: bool = False
 
     @property
     def is_address(self) -> bool:
@@ -32,7 +34,7 @@ def parse(text: str, port: int = 25) -> Destination:
     """
     if "://" in text:
         scheme, host, route_port = route_url.parse(text)
-        return Destination(host, route_port, protocol=scheme)
+        return Destination(host, route_port, protocol=scheme, by_route=True)
     if text.startswith("["):
         return Destination(_literal(text), port)
     return Destination(text, port, by_mx=True)

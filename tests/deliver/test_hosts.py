@@ -106,11 +106,14 @@ async def test_loops_to_ourselves(records: list[tuple[int, str]], own: str, expe
 
 
 async def test_implicit_mx_and_routes_may_loop_too() -> None:
+    """A slip of the administrator's in [routes] sends nothing back to anybody."""
     zone = {"a.test": {"A": ["192.0.2.1"]}}
     assert await found(finder(zone, lambda a, p: a == "192.0.2.1")) == (Failed, "5.4.6")
     own_relay = finder({}, lambda a, p: (a, p) == ("192.0.2.1", 2525))
-    assert await found(own_relay, "smtp://192.0.2.1:2525") == (Failed, "5.4.6")
+    assert await found(own_relay, "smtp://192.0.2.1:2525") == (Deferred, "4.4.6")
     assert await found(own_relay, "smtp://192.0.2.1:2526") == ["192.0.2.1"]
+    own_mx = finder({}, lambda a, p: (a, p) == ("192.0.2.1", 25))
+    assert await found(own_mx, "[192.0.2.1]") == (Failed, "5.4.6")
 
 
 @pytest.mark.parametrize(
@@ -119,11 +122,11 @@ async def test_implicit_mx_and_routes_may_loop_too() -> None:
         ("a.test", Destination("a.test", 25, by_mx=True)),
         ("[192.0.2.1]", Destination("192.0.2.1", 25)),
         ("[IPv6:2001:db8::1]", Destination("2001:db8::1", 25)),
-        ("smtp://relay.test", Destination("relay.test", 25)),
-        ("smtp://relay.test:587", Destination("relay.test", 587)),
-        ("smtps://relay.test", Destination("relay.test", 465, protocol="smtps")),
-        ("lmtp://[::1]", Destination("::1", 24, protocol="lmtp")),
-        ("lmtp://127.0.0.1:2424", Destination("127.0.0.1", 2424, protocol="lmtp")),
+        ("smtp://relay.test", Destination("relay.test", 25, by_route=True)),
+        ("smtp://relay.test:587", Destination("relay.test", 587, by_route=True)),
+        ("smtps://relay.test", Destination("relay.test", 465, protocol="smtps", by_route=True)),
+        ("lmtp://[::1]", Destination("::1", 24, protocol="lmtp", by_route=True)),
+        ("lmtp://127.0.0.1:2424", Destination("127.0.0.1", 2424, protocol="lmtp", by_route=True)),
     ],
 )
 def test_destinations(text: str, destination: Destination) -> None:
