@@ -321,15 +321,14 @@ class App:
         self.gateway.enabled = config.guard.gateway
         self.guard.configure(config.guard, config.proxy.trusted)
         self.rates.configure(config.rates, Networks(config.guard.trusted))
-        self.queue.reconfigure(config.queue)
+        rerouted = self.queue.reconfigure(config.queue)
         self.remote.reconfigure(config.queue)
         self.resolver.reconfigure(config.dns.servers, config.dns.timeout)
         self._warn((*loaded.warnings, *self.accounts.merged.conflicts))
         opened, closed = await change.apply(self.services)
-        return (
-            f"configuration in force: {len(config.relay)} relay rules, "
-            f"{opened} listeners opened, {closed} closed"
-        )
+        await asyncio.wait((rerouted,))  # or a retry at once would still go by the old routes
+        opened_closed = f"{opened} listeners opened, {closed} closed"
+        return f"configuration in force: {len(config.relay)} relay rules, {opened_closed}"
 
     # ---- end -----------------------------------------------------------------------------------------------
     async def _drain(self) -> None:

@@ -77,17 +77,17 @@ class Queue:
             count=self._count, spooled=self._spooled, report_success=self._reports.success,
         )  # fmt: skip
         self._records = Records(spool, durable, emit, now)
-        self._rerouting = Rerouting(self._schedule, self._messages, onward, emit)
+        self._rerouting = Rerouting(self._schedule, self._messages, onward, emit, self.kick)
         self._reloaded: set[str] = set()  # found at start-up and not tried since
         self._new: dict[str, bytes] = {}  # contents accepted since the last pump: their first attempt is next
         self._alarm, self._running = Alarm(self._pump), False
         self._loading = Loading(spool, self._tasks, self._loaded, self.kick, emit)
 
-    def reconfigure(self, settings: Settings) -> None:
-        """Other settings, and maybe routes, from the next decision on."""
+    def reconfigure(self, settings: Settings) -> asyncio.Task[None]:
+        """Other settings, from the next decision on, and maybe routes: when the task is done, for all that waits."""
         self._settings = self._reports.settings = settings
         self._schedule.reconfigure(settings)
-        self._tasks.spawn(self._rerouting.all())
+        return self._tasks.spawn(self._rerouting.all())
 
     def new_id(self) -> str:
         """A queue id for the next message."""

@@ -20,12 +20,14 @@ Onward = Callable[[str], Remote]
 
 
 class Rerouting:
-    """``messages``: all that are queued."""
+    """``messages``: all that are queued. ``kick``: somebody is to look at the schedule."""
 
     def __init__(
-        self, schedule: Schedule, messages: Mapping[str, Envelope], onward: Onward, emit: Emit
-    ) -> None:
-        self._schedule, self._messages, self._onward, self._emit = schedule, messages, onward, emit
+        self, schedule: Schedule, messages: Mapping[str, Envelope], onward: Onward, emit: Emit,
+        kick: Callable[[], object],
+    ) -> None:  # fmt: skip
+        self._schedule, self._messages, self._onward = schedule, messages, onward
+        self._emit, self._kick = emit, kick
         self._generation = 0
 
     def look_up(self, recipients: Iterable[Recipient]) -> dict[int, str]:
@@ -50,13 +52,17 @@ class Rerouting:
         """Look up all that wait, some in each turn of the loop; the log says how many take another way now."""
         self._generation += 1
         mine, moved = self._generation, 0
-        for number, id in enumerate([*self._messages]):
-            if number % PORTION == 0:
+        seen = PORTION  # recipients in this turn: a message may have thousands
+        for id in [*self._messages]:
+            if seen >= PORTION:
+                seen = 0
                 await asyncio.sleep(0)
                 if mine != self._generation:  # whoever came later does all
                     break
             if (envelope := self._messages.get(id)) is not None:
+                seen += len(envelope.recipients)
                 moved += self._schedule.regroup(id, self.look_up(envelope.recipients))
         if moved:
+            self._kick()  # what stood in line behind a relay that hangs need not stand in another
             messages = "1 message takes" if moved == 1 else f"{moved} messages take"
             self._emit(Notice("queue", f"{messages} another route from the next attempt on"))

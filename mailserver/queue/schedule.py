@@ -9,7 +9,7 @@ Every operation costs O(log n) or, for a message, its number of batches. About 3
 from __future__ import annotations
 
 import random as random_module
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 
 from mailserver.config.schema import Queue as Settings
@@ -134,36 +134,47 @@ class Schedule:
         self._put(batch, held=held)
 
     def regroup(self, message: str, destinations: Mapping[int, str]) -> bool:
-        """Other destinations, by recipient id, for what is not in flight; times, attempts and holds stay as they are.
-        False: all of it goes there already, or there is no such message."""
-        batches: list[Batch] = []
-        changed = False
-        for batch in self._messages.get(message, ()):
-            pairs = [(id, destinations.get(id, batch.destination)) for id in batch.recipients]
-            goals = {destination for _, destination in pairs}
-            if goals == {batch.destination} or batch.stage in {Stage.IN_FLIGHT, Stage.GONE}:
-                batches.append(batch)
-                continue
-            changed = True
-            if batch.stage is Stage.READY:  # its lane is another now
-                self._withdraw(batch)
-                self._wait(batch)
-            if len(goals) > 1:
-                batches += self._replaced(batch, pairs)
-            else:
-                (batch.destination,) = goals
-                batches.append(batch)
-        if changed:
-            self._messages[message] = tuple(batches)
-        return changed
+        """Other destinations, by recipient id, for what is not in flight. What then goes one way is one batch, with the
+        earliest time and the most attempts; what was held stays so. False: all of it goes there already, or there is no
+        such message."""
+        batches = self._messages.get(message, ())
+        moved = [
+            batch
+            for batch in batches
+            if batch.stage not in {Stage.IN_FLIGHT, Stage.GONE}
+            and any(destinations.get(id, batch.destination) != batch.destination for id in batch.recipients)
+        ]
+        goals = {destinations.get(id, batch.destination) for batch in moved for id in batch.recipients}
+        if len(moved) == len(goals) == 1:  # by far the most: its place in the heap stays
+            self._move(moved[0], goals.pop())
+        elif moved:
+            rest = [batch for batch in batches if batch not in moved]
+            self._messages[message] = (*rest, *self._replaced(message, moved, destinations))
+        return bool(moved)
 
-    def _replaced(self, batch: Batch, recipients: Sequence[tuple[int, str]]) -> tuple[Batch, ...]:
-        held = batch.stage is Stage.HELD
-        self._withdraw(batch)
-        batch.stage = Stage.GONE
-        parts = self._split(batch.id, recipients, batch.due, batch.attempts)
-        for part in parts:
-            self._put(part, held=held)
+    def _move(self, batch: Batch, destination: str) -> None:
+        if batch.stage is Stage.READY:  # its lane is another now
+            self._withdraw(batch)
+            self._wait(batch)
+        batch.destination = destination
+
+    def _replaced(
+        self, message: str, batches: Iterable[Batch], destinations: Mapping[int, str]
+    ) -> list[Batch]:
+        ways: dict[tuple[str, bool], list[tuple[int, Batch]]] = {}
+        for batch in batches:
+            held = batch.stage is Stage.HELD
+            for id in batch.recipients:
+                way = destinations.get(id, batch.destination), held
+                ways.setdefault(way, []).append((id, batch))
+            self._withdraw(batch)
+            batch.stage = Stage.GONE
+        parts: list[Batch] = []
+        for (destination, held), members in ways.items():
+            due, attempts = min(b.due for _, b in members), max(b.attempts for _, b in members)
+            for part in self._split(message, [(id, destination) for id, _ in members], due, attempts):
+                self._put(part, held=held)
+                parts.append(part)
         return parts
 
     def clock_set(self, by: float) -> None:

@@ -8,6 +8,8 @@ from house import House, everybody
 
 from mailserver.events import DeferredFor, DeliveredTo, Notice
 from mailserver.message.envelope import Deferred, Delivered
+from mailserver.queue.lanes import START
+from mailserver.queue.schedule import PORTION
 
 FAR, NEAR = "x@far.test", "y@near.test"
 NOBODY = everybody(Deferred("connection refused", "4.4.1", unreachable=True))
@@ -85,6 +87,49 @@ async def test_what_was_under_way_by_the_old_route_takes_the_new_one_next(tmp_pa
         await house.pass_time(300)
         await house.saw(DeliveredTo, 2)
         assert ways(house) == [("smtp://old", [FAR, NEAR]), ("smtp://new", [FAR, NEAR])]
+
+
+async def test_what_stood_in_line_behind_a_relay_that_hangs_goes_at_once(tmp_path):
+    async with House(tmp_path) as house:
+        house.routes, house.world, house.gate = {"*": "smtp://old"}, ONE_IS_UP, asyncio.Event()
+        for _ in range(START + 2):
+            await house.send(FAR)
+        await house.until(lambda: len(house.attempts) == START)
+        await changed(house, **{"*": "smtp://new"})
+        await house.until(lambda: len(house.attempts) == START + 2)  # the gate is shut, the clock stands
+        assert {to for to, _ in ways(house)[START:]} == {"smtp://new"}
+
+
+async def test_recipients_that_now_share_a_way_share_a_transaction(tmp_path):
+    async with House(tmp_path) as house:
+        house.world = ONE_IS_UP
+        everywhere = [f"x@{n}.test" for n in range(20)]
+        await house.send(*everywhere)
+        await house.saw(DeferredFor, 20)
+        house.routes = {"*": "smtp://new"}
+        await house.queue.reconfigure(house.settings)
+        house.queue.retry()
+        await house.saw(DeliveredTo, 20)
+        assert ways(house)[20:] == [("smtp://new", everywhere)]
+        house.balance()
+
+
+async def test_a_retry_after_the_reload_goes_by_the_new_routes_however_deep_the_queue(tmp_path):
+    async with House(tmp_path) as house:
+        house.routes, house.world = {"*": "smtp://old"}, ONE_IS_UP
+        many = [f"x{n}@far.test" for n in range(PORTION)]
+        for _ in range(3):
+            await house.send(*many)
+        await house.saw(DeferredFor, 3 * PORTION)
+        before, turns, house.routes = len(house.attempts), 0, {"*": "smtp://new"}
+        reloaded = house.queue.reconfigure(house.settings)
+        while not reloaded.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns > 3  # a message with many recipients counts for many
+        house.queue.retry()
+        await house.saw(DeliveredTo, 3 * PORTION)
+        assert {to for to, _ in ways(house)[before:]} == {"smtp://new"}
 
 
 async def test_the_last_of_two_changes_counts(tmp_path):

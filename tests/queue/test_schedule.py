@@ -312,10 +312,20 @@ class ScheduleMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.left)))
         before = self.going(name)
         held = self.s.is_held(name)
-        flying = {r for b in self.flying if b.id == name for r in b.recipients}
+        moved: dict[str, list[Batch]] = {}  # by where they go
+        for batch in self.s.batches(name):
+            ways = {to.get(r, batch.destination) for r in batch.recipients}
+            if batch not in self.flying and ways != {batch.destination}:
+                for way in ways:
+                    moved.setdefault(way, []).append(batch)
+        wanted = dict(before)
+        for way, batches in moved.items():
+            due, attempts = min(b.due for b in batches), max(b.attempts for b in batches)
+            for batch in batches:
+                going = [r for r in batch.recipients if to.get(r, batch.destination) == way]
+                wanted.update(dict.fromkeys(going, (way, due, attempts)))
         changed = self.s.regroup(name, to)
-        wanted = {r: before[r] if r in flying else (to.get(r, before[r][0]), *before[r][1:]) for r in before}
-        assert (self.going(name), changed) == (wanted, wanted != before)
+        assert (self.going(name), changed) == (wanted, bool(moved))
         assert self.s.is_held(name) is held
         assert not self.s.regroup(name, to)
 
