@@ -1,7 +1,7 @@
 # make run    the server on loopback ports, nothing to edit      make test   every test
 # make bench  figures beside the peers                           make lint   ruff and mypy
 # make soak   an hour of everything at once
-# With another Python than the system's: PYTHON=/where/it/is
+# With another Python than the system's: PYTHON=/where/it/is (later on: make -B install PYTHON=/where/it/is)
 .POSIX:
 VENV = .venv
 BIN = $(VENV)/bin
