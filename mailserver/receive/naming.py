@@ -7,7 +7,7 @@ are. Any other name is noted and believed by nobody, as RFC 5321 4.1.4 forbids t
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from mailserver import reply
 from mailserver.receive.session import ClientSession
@@ -38,9 +38,9 @@ def names_of_ours(hostname: str, address: str) -> frozenset[str]:
 
 
 def is_among(ours: frozenset[str], name: str) -> bool:
-    """In any case, with or without a final dot; an IPv6 address has many spellings."""
+    """In any case, with or without a final dot; an IPv6 address has many spellings, an IPv4 address some as IPv6."""
     name = name.lower().rstrip(".")
-    return name in ours or (name.startswith("[ipv6:") and literal(name[6:-1]) in ours)
+    return name in ours or (name[:6] == "[ipv6:" and name[-1] == "]" and literal(name[6:-1]) in ours)
 
 
 def literal(address: str) -> str:
@@ -49,6 +49,8 @@ def literal(address: str) -> str:
         ip = ip_address(address)
     except ValueError:
         return ""
+    if isinstance(ip, IPv6Address):
+        ip = ip.ipv4_mapped or ip
     return f"[ipv6:{ip}]" if ip.version == 6 else f"[{ip}]"
 
 

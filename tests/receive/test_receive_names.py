@@ -73,6 +73,7 @@ async def test_the_address_connected_to_is_a_name_of_ours_unless_it_is_everybody
         ("[IPv6:2001:db8::1]", True),
         ("[ipv6:2001:0DB8:0:0:0:0:0:1]", True),
         ("[IPv6:2001:db8::2]", False),
+        ("[IPv6:2001:db8::1x", False),
         ("[IPv6:]", False),
         ("[IPv6:", False),
         ("[2001:db8::1]", False),  # no literal of RFC 5321 4.1.3
@@ -81,6 +82,14 @@ async def test_the_address_connected_to_is_a_name_of_ours_unless_it_is_everybody
 def test_an_ipv6_address_is_ours_in_each_of_its_spellings(name: str, ours: bool) -> None:
     assert is_among(names_of_ours("mx.test", "2001:db8::1"), name) is ours
     assert not is_among(names_of_ours("mx.test", "192.0.2.1"), name)
+
+
+@pytest.mark.parametrize(
+    "name", ["[192.0.2.1]", "[IPv6:::ffff:192.0.2.1]", "[IPv6:0:0:0:0:0:FFFF:C000:201]."]
+)
+def test_an_ipv4_address_is_ours_as_an_ipv6_one_too(name: str) -> None:
+    assert is_among(names_of_ours("mx.test", "192.0.2.1"), name)
+    assert not is_among(names_of_ours("mx.test", "192.0.2.2"), name)
 
 
 async def test_mail_to_the_listeners_own_address_is_ours(tmp_path: Path) -> None:
