@@ -1,7 +1,7 @@
 """What the listener answers and why: limits, policy and routing joined for EHLO, MAIL, RCPT and content.
 
 Hooks keep aiosmtpd's names and arguments (``server, session, envelope, …``) and are synchronous; only a
-look-up of the sender's domain makes MAIL wait. The route of every recipient is decided here, once.
+look-up of the sender's domain makes MAIL wait. Who every recipient stands for is decided here, once.
 """
 
 # ruff: noqa: N802, ARG002, PLR0911 - a decision returns its reply; verbs and hooks keep the names and arguments of aiosmtpd and asyncio
