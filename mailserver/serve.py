@@ -47,6 +47,11 @@ def serve(config_path: Path) -> int:
     except STOPPERS as error:
         print(f"mailserver: {error}", file=sys.stderr)  # noqa: T201 - the log may not exist
         return 1
+    except RuntimeError as error:  # an executor begins its threads when it is first needed
+        if "start new thread" not in str(error):
+            raise
+        print(f"mailserver: {error}; how many there may be is limited", file=sys.stderr)  # noqa: T201 - same
+        return 1
 
 
 def _become_ordinary(loaded: Loaded) -> None:

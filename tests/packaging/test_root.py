@@ -1,8 +1,10 @@
 """Started as root: a low port is bound, then the process is an ordinary user for good."""
 
+import contextlib
 import os
 import pwd
 import re
+import resource
 import signal
 import smtplib
 import socket
@@ -86,3 +88,21 @@ def test_a_server_started_as_root_serves_a_low_port_as_nobody(folder):
     assert mail.stat().st_uid == nobody.pw_uid
     for path in (folder / "data").rglob("*"):
         assert path.lstat().st_uid == nobody.pw_uid, path
+
+
+@pytest.mark.parametrize("more", [1, 2, 3, 5])  # of one thread or another there is none
+def test_a_start_without_enough_threads_ends_with_one_sentence(folder, more):
+    """RLIMIT_NPROC counts all that a user runs."""
+    nobody = pwd.getpwnam("nobody").pw_uid
+    running = 0
+    for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+        with contextlib.suppress(OSError):
+            running += task.stat().st_uid == nobody
+    config = folder / "config.toml"
+    config.write_text(CONFIG.format(port=0))
+    done = subprocess.run(
+        [sys.executable, "-m", "mailserver", "serve", "-c", config], cwd=folder, capture_output=True, text=True,
+        timeout=30, check=False, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (running + more,) * 2),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
