@@ -1,15 +1,15 @@
 """A stored message (LF line ends) → its form on the POP3 wire: CRLF, dots stuffed (RFC 1939 section 3), TOP's
 cut.
 
-Every LF becomes CRLF, whatever stands before it, so what was received comes back octet for octet. Only a file
-whose first line ends with CRLF (another program stored it that way) is taken as CRLF throughout.
+Every LF becomes CRLF, but for those that stand in one already, as in files of other programs: what came by SMTP has no
+CR.
 """
 
 from __future__ import annotations
 
 from mailserver.store.wire import Octets, wire_form
 
-_LF, _CR = 10, 13
+_LF = 10
 
 
 def dot_stuff(data: bytes, lines: int | None = None) -> Octets:
@@ -18,8 +18,7 @@ def dot_stuff(data: bytes, lines: int | None = None) -> Octets:
     ``lines``: None all of it; N the header, the blank line and N lines of the body (TOP), so 0 is header and
     blank line.
     """
-    end = data.find(b"\n")
-    if end > 0 and data[end - 1] == _CR:
+    if b"\r" in data:
         data = data.replace(b"\r\n", b"\n")
     if lines is not None:
         data = data[: _Top(lines).cut(data, at_line_start=True)]
@@ -79,11 +78,10 @@ class Stuffing:
     ``done``: TOP has all it needs, nothing more has to be read.
     """
 
-    __slots__ = ("_crlf", "_held", "_line_start", "_top")
+    __slots__ = ("_held", "_line_start", "_top")
 
     def __init__(self, lines: int | None = None) -> None:
         self._top = None if lines is None else _Top(lines)
-        self._crlf: bool | None = None  # None until the first LF is seen
         self._held = b""  # a CR at the end of a chunk whose LF may be the next chunk's first octet
         self._line_start = True
 
@@ -93,7 +91,7 @@ class Stuffing:
 
     def feed(self, chunk: Octets) -> Octets:
         """Wire form of the next chunk (any size), of its own. Not to be called once ``done``."""
-        if self._crlf is not False:
+        if self._held or b"\r" in chunk:
             chunk = self._without_cr(chunk)
         if not chunk:
             return b""
@@ -107,13 +105,9 @@ class Stuffing:
 
     def _without_cr(self, chunk: Octets) -> Octets:
         chunk, self._held = self._held + chunk, b""
-        if self._crlf is None and (end := chunk.find(b"\n")) >= 0:
-            self._crlf = end > 0 and chunk[end - 1] == _CR
-        if self._crlf is False:
-            return chunk
         if chunk.endswith(b"\r"):
             chunk, self._held = chunk[:-1], b"\r"
-        return chunk.replace(b"\r\n", b"\n") if self._crlf else chunk
+        return chunk.replace(b"\r\n", b"\n")
 
     def finish(self) -> bytes:
         """What is still missing: a held octet, the last line's end, and the terminating line."""

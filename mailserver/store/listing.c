@@ -210,13 +210,12 @@ void list_maildir(void *what)
     all->items = NULL;
 }
 
-/* Octets of a file when every LF is sent as CRLF and a last line without an end gets one (RFC 1939 3); -1: it cannot be
- * read. Its CRs count among those only where the first line ends with CRLF, as in pop3/stuffing.py. */
+/* Octets of a file when every bare LF is sent as CRLF and a last line without an end gets one (RFC 1939 3); -1: it
+ * cannot be read. */
 static int64_t wire_size(int folder, const char *name, char *buffer)
 {
     int64_t size = 0, offset = 0;
     char last = '\n', *end, *line;
-    int with_cr, crlf = -1;
     ssize_t got;
     /* store/content.py: READ_ONLY */
     int fd = openat(folder, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -225,12 +224,8 @@ static int64_t wire_size(int folder, const char *name, char *buffer)
     for (; (got = pread(fd, buffer, BUFFER, offset)) > 0; offset += got) {
         end = buffer + got;
         size += got;
-        for (char *from = buffer; (line = memchr(from, '\n', (size_t)(end - from))) != NULL; from = line + 1) {
-            with_cr = (line > buffer ? line[-1] : size > got ? last : 0) == '\r';
-            if (crlf < 0)
-                crlf = with_cr;
-            size += !(crlf && with_cr);
-        }
+        for (char *from = buffer; (line = memchr(from, '\n', (size_t)(end - from))) != NULL; from = line + 1)
+            size += (line > buffer ? line[-1] : size > got ? last : 0) != '\r';
         last = end[-1];
     }
     close(fd);

@@ -146,9 +146,8 @@ def _uids(names: Sequence[str]) -> dict[str, str]:
 
 
 def wire_sizes(folder: str, paths: Sequence[str], steps: Steps | None = STEPS) -> list[int]:
-    """Octets of files below ``folder`` as pop3/stuffing.py sends them: every LF as CRLF, a CRLF as it is only where the
-    first line ends with one, and a last line without an end gets one (RFC 1939 3); -1: the file cannot be read.
-    Blocking."""
+    """Octets of files below ``folder`` when every bare LF is sent as CRLF, and a last line without an end gets one
+    (RFC 1939 3); -1: the file cannot be read. Blocking."""
     if steps is not None:
         return steps.wire_sizes(folder, paths)
     return [_wire_size(f"{folder}/{path}") for path in paths]
@@ -156,18 +155,14 @@ def wire_sizes(folder: str, paths: Sequence[str], steps: Steps | None = STEPS) -
 
 def _wire_size(path: str) -> int:
     size = offset = 0
-    last, crlf = b"", None
+    last = b""
     try:
         fd = os.open(path, READ_ONLY)
         try:
             while piece := os.pread(fd, 1 << 20, offset):
-                lines = piece.count(b"\n")
-                if lines and crlf is None:
-                    crlf = (last + piece)[: piece.index(b"\n") + len(last)].endswith(b"\r")
-                if crlf:
-                    lines -= piece.count(b"\r\n") + (last == b"\r" and piece[:1] == b"\n")
+                bare = piece.count(b"\n") - piece.count(b"\r\n") - (last == b"\r" and piece[:1] == b"\n")
                 offset += len(piece)
-                size += len(piece) + lines
+                size += len(piece) + bare
                 last = piece[-1:]
         finally:
             os.close(fd)
