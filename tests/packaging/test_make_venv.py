@@ -9,8 +9,9 @@ INTERPRETER = """#!/bin/sh
 case "$*" in
   *"import pip"*) [ -e "$0.has-pip" ] && echo {name} ;;
   *base_prefix*) echo {name} ;;
-  "-m venv"*) for dir; do :; done; mkdir -p "$dir/bin"; : >"$dir/bin/python.has-pip"
-     ln -sf {path} "$dir/bin/python"; echo {name} >>made ;;
+  "-m venv"*) for dir; do :; done; mkdir -p "$dir/bin"; : >"$dir/bin/python.has-pip"; : >"$dir/pyvenv.cfg"
+     ln -sf {path} "$dir/bin/python"
+     case "$*" in *--clear*) echo {name}-cleared ;; *) echo {name} ;; esac >>made ;;
 esac
 """
 
@@ -29,9 +30,12 @@ def test_an_environment_stays_unless_it_is_broken_or_another_python_is_asked_for
 
     assert make(a) == ["a"]
     assert make(a) == make("") == ["a"]
-    assert make(b) == ["a", "b"]
+    assert make(b) == ["a", "b-cleared"]
     os.unlink(environment / "bin" / "python.has-pip")  # as after an upgrade of the system's from 3.11 to 3.13
-    assert make(b) == ["a", "b", "b"]
+    assert make(b) == ["a", "b-cleared", "b-cleared"]
     os.symlink(tmp_path / "gone", tmp_path / "link")
     os.replace(tmp_path / "link", environment / "bin" / "python")
-    assert make(a) == ["a", "b", "b", "a"]
+    assert make(a) == ["a", "b-cleared", "b-cleared", "a-cleared"]
+    os.unlink(environment / "bin" / "python")
+    os.unlink(environment / "pyvenv.cfg")  # somebody's folder: what is in it stays
+    assert make(b)[-1] == "b"
