@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 Found = Resolution | Unavailable
 SenderCheck = Callable[[str], Awaitable[Reply]]
 
-_RESOLVED_MAX = 10_000
+_RESOLVED_MAX = 20_000  # places that remembered addresses lead to: about 300 octets each
+_WIDE = 20  # places: enough work for one turn of the loop
 # A value of LIMITS has six digits at most (RFC 9422 4): a higher limit is kept, not announced.
 _SAYABLE = 999_999
 
@@ -64,6 +65,7 @@ class Handler:
         self._date = trace.DateLine()
         self._resolved_in: Directory | None = None
         self._resolved: dict[Address, Resolution] = {}
+        self._places = 0
         self.offers_login = service.name != "lmtp"
         self.configure(service.config)
 
@@ -144,7 +146,7 @@ class Handler:
         """RFC 6409 6.1, wherever the login took place: else port 25 would be the way around it."""
         if self._senders.names(account, sender):
             return reply.SENDER_OK
-        found = self._resolve(self._directory(), sender)
+        found = self._resolve(self._directory(), sender, server)
         if type(found) is not Leaves and isinstance(found, Awaitable):
             return self._sender_looked_up(found, server, account)
         server.rule, answer = sender_answer(found, account)
@@ -166,7 +168,7 @@ class Handler:
             return answer
         directory = self._directory()
         address = self._at_home(rcpt.address, server, directory.default_domain)
-        found = self._resolve(directory, address)
+        found = self._resolve(directory, address, server)
         if type(found) is not Leaves and isinstance(found, Awaitable):
             return self._looked_up(found, address, server, session, envelope, rcpt)
         return self._decided(found, address, server, session, envelope, rcpt)
@@ -205,17 +207,21 @@ class Handler:
             self._add(envelope, leaf, rcpt)
         return reply.RECIPIENT_OK
 
-    def _resolve(self, directory: Directory, address: Address) -> Resolution | Awaitable[Found]:
+    def _resolve(self, directory: Directory, address: Address, server: Wire) -> Resolution | Awaitable[Found]:
         """Remembered while the directory stays the same object: it never changes, it is replaced. What somebody
-        else has to be asked for is not: who asks remembers."""
-        if directory is not self._resolved_in or len(self._resolved) > _RESOLVED_MAX:
-            self._resolved_in, self._resolved = directory, {}
+        else has to be asked for is not: who asks remembers. One alias has as many spellings as its letters have cases,
+        and thousands of places in each of them."""
+        if directory is not self._resolved_in or self._places > _RESOLVED_MAX:
+            self._resolved_in, self._resolved, self._places = directory, {}, 0
         resolution = self._resolved.get(address)
         if resolution is None:
             asked = self._service.lookup(address)
             if asked is not None:
                 return asked
             resolution = self._resolved[address] = resolve(directory, address)
+            self._places += len(resolution.leaves) if type(resolution) is Leaves else 1
+        if type(resolution) is Leaves and len(resolution.leaves) > _WIDE:
+            server.give_way()
         return resolution
 
     def _add(self, envelope: Transaction, leaf: Leaf, rcpt: Rcpt) -> None:

@@ -189,7 +189,7 @@ class Wire(SMTP):
                     break
                 turns -= 1
                 if turns < 0:
-                    self._yield()
+                    self.give_way()
                     break
                 answer = self._command(data[position : end - 1])
                 position = end
@@ -332,12 +332,12 @@ class Wire(SMTP):
 
         future.add_done_callback(done)
 
-    def _yield(self) -> None:
-        """Go on in the loop's next turn."""
+    def give_way(self) -> None:
+        """Go on in the loop's next turn, behind what is being answered."""
         self._busy = True
-        self._service.loop.call_soon(self._unyield)
+        self._service.loop.call_soon(self._go_on)
 
-    def _unyield(self) -> None:
+    def _go_on(self) -> None:
         self._busy = False
         if self.transport is None:
             self._abandon()

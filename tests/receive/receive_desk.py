@@ -31,7 +31,10 @@ DIRECTORY = Directory(
     {
         "example.test": DomainEntry(
             frozenset({"alice", "bob", "jösé"}),
-            {"team": ("alice@example.test", "bob@example.test", "x@remote.test")},
+            {
+                "team": ("alice@example.test", "bob@example.test", "x@remote.test"),
+                "everybody": tuple(f"u{number}@remote.test" for number in range(1000)),
+            },
         )
     },
     postmaster="alice@example.test",
