@@ -19,7 +19,6 @@ from mailserver.dns.resolver import MX, DnsUnavailable, NoRecords, NoSuchName, R
 from mailserver.message.envelope import Outcome
 
 MAX_ADDRESSES = 10  # tried in one attempt
-MAX_EXCHANGERS = 100  # looked at; a longer answer is cut after sorting
 
 Own = Callable[[str, int], bool]
 
@@ -106,7 +105,7 @@ class Finder:
 
     async def _exchangers(self, domain: str, records: list[MX], port: int) -> list[Host] | Outcome:
         self._random.shuffle(records)  # among equals the order is random (RFC 5321 5.1); sorting is stable
-        records = sorted(records, key=lambda r: r.preference)[:MAX_EXCHANGERS]
+        records = sorted(records, key=lambda r: r.preference)
         found: list[Host] = []
         unavailable = False
         for _, group in groupby(records, key=lambda r: r.preference):

@@ -2,7 +2,8 @@
 
 Answers are kept for their TTL, at most an hour (RFC 1035 3.2.1); NXDOMAIN and NODATA for a minute, because
 c-ares hides the SOA that RFC 2308 would take the time from. Temporary faults are never cached. Only A-labels
-may be asked for. c-ares keeps a second cache per channel that cannot be switched off; ``flush`` drops both.
+may be asked for. c-ares keeps a second cache per channel that can neither be switched off nor bounded: a channel is
+replaced when it may have kept too much, and by ``flush``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from mailserver.dns.answers import MX, DnsError, DnsUnavailable, NoRecords, NoSu
 __all__ = ["MX", "DnsError", "DnsUnavailable", "NoRecords", "NoSuchName", "Resolver"]
 
 CACHE_ENTRIES = 10_000
+RECORDS_MAX = 100  # of one answer: 64 KiB hold thousands. Of exchangers the best
+CHANNEL_RECORDS = 50_000  # that c-ares may have kept in one channel, at about 250 octets
+QUESTION = 4  # records that a question takes the room of, whatever the answer
 MAX_TTL = 3600.0
 NEGATIVE_TTL = 60.0
 QUERIES_IN_FLIGHT = 256
@@ -63,6 +67,7 @@ class Resolver:
         self._timeout = timeout
         self._clock = clock
         self._channel: aiodns.DNSResolver | None = None
+        self._kept = 0  # records, by the channel
         self._cache: dict[_Key, _Answer] = {}
         self._asking: dict[_Key, asyncio.Task[_Answer]] = {}
         self._slots = asyncio.Semaphore(QUERIES_IN_FLIGHT)
@@ -143,7 +148,10 @@ class Resolver:
     async def _query(self, name: str, rrtype: _Type) -> _Answer:
         if self._closed:
             return _UNAVAILABLE
+        if self._kept > CHANNEL_RECORDS:
+            self._channel = None  # who still asks by it gets his answer; then it is gone
         channel = self._channel or self._open_channel()
+        self._kept += QUESTION
         try:
             async with asyncio.timeout(self._timeout):
                 result = await channel.query_dns(name, rrtype)
@@ -153,6 +161,7 @@ class Resolver:
         except aiodns.error.DNSError as error:
             return self._failure(channel, error.args[0])
         self._timeouts = 0
+        self._kept += len(result.answer) + len(result.authority) + len(result.additional)
         return _read(result.answer, rrtype, self._clock())
 
     def _failure(self, channel: aiodns.DNSResolver, code: int) -> _Answer:
@@ -176,6 +185,7 @@ class Resolver:
     def _open_channel(self) -> aiodns.DNSResolver:
         # Two tries, the second twice as patient, fit into our own timeout, which has the last word.
         first = max(self._timeout / 3, 0.05)
+        self._kept = 0
         self._channel = aiodns.DNSResolver(nameservers=self._servers or None, timeout=first, tries=2)
         return self._channel
 
@@ -209,7 +219,8 @@ def _host(name: str) -> str:
 
 
 def _read(records: Sequence[pycares.DNSRecord], rrtype: _Type, now: float) -> _Answer:
-    """Only records of the type asked for count: a CNAME chain comes along, or even stands alone (seen)."""
+    """Only records of the type asked for count: a CNAME chain comes along, or even stands alone (seen). At most
+    RECORDS_MAX of them."""
     mx, addresses, ttl = [], [], MAX_TTL
     for record in records:
         data = record.data
@@ -224,4 +235,6 @@ def _read(records: Sequence[pycares.DNSRecord], rrtype: _Type, now: float) -> _A
         ttl = min(ttl, record.ttl)
     if not mx and not addresses:
         return _Answer(now + NEGATIVE_TTL, NoRecords)
-    return _Answer(now + ttl, None, tuple(mx), tuple(addresses))
+    if len(mx) > RECORDS_MAX:
+        mx.sort(key=lambda record: record.preference)
+    return _Answer(now + ttl, None, tuple(mx[:RECORDS_MAX]), tuple(addresses[:RECORDS_MAX]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from zones import DictResolver, ZoneServer
 
 from mailserver.dns.hosts import HostsFile
-from mailserver.dns.resolver import MX, DnsUnavailable, NoRecords, NoSuchName, Resolver
+from mailserver.dns.resolver import MX, RECORDS_MAX, DnsUnavailable, NoRecords, NoSuchName, Resolver
 from mailserver.dns.sender import sender_domain
 
 LABEL = "a-label-nearly-as-long-as-labels-may-be-to-fill-the-space"
@@ -177,6 +179,40 @@ async def test_a_fresh_channel_after_a_row_of_timeouts() -> None:
         assert None in channels  # dropped, to be opened anew by the next question
         server.zone = ZONE
         assert await resolver.mx("a.test")
+        await resolver.close()
+
+
+async def test_of_a_huge_answer_the_best_exchangers_count() -> None:
+    many = [(n * 7 % 1000, f"mx{n}.test") for n in range(1000)]
+    addresses = [f"192.0.{n // 250}.{n % 250}" for n in range(1000)]
+    async with ZoneServer({"a.test": {"MX": many, "A": addresses}}) as server:
+        resolver = Resolver([server.address], timeout=5)
+        assert sorted(await resolver.mx("a.test")) == sorted(MX(p, h) for p, h in many)[:RECORDS_MAX]
+        assert set(await resolver.addresses("a.test")) < set(addresses)
+        assert len(await resolver.addresses("a.test")) == RECORDS_MAX
+        await resolver.close()
+
+
+async def test_a_channel_that_may_have_kept_too_much_is_replaced_when_all_have_their_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mailserver.dns.resolver.CHANNEL_RECORDS", 40)
+    async with ZoneServer(ZONE | {"late.test": "TIMEOUT"}) as server:
+        resolver = Resolver([server.address], timeout=1.5)
+        late = asyncio.create_task(resolver.mx("late.test"))
+        await server.asked.wait()
+        await resolver.mx("a.test")
+        first = weakref.ref(resolver._channel)
+        for n in range(10):  # these count, too
+            with pytest.raises(NoSuchName):
+                await resolver.mx(f"missing-{n}.test")
+        assert first() is not None
+        assert resolver._channel is not first()
+        server.zone = ZONE | {"late.test": {"MX": [(1, "mx.test")]}}
+        assert await late == (MX(1, "mx.test"),)  # c-ares' second try
+        del late
+        gc.collect()
+        assert first() is None
         await resolver.close()
 
 
