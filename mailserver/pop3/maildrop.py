@@ -51,6 +51,11 @@ class Maildrop:
         return number, self._entries[number - 1]
 
     @property
+    def highest(self) -> int:
+        """The highest number there is, whether or not it is marked."""
+        return len(self._entries)
+
+    @property
     def count(self) -> int:
         """Messages not marked as deleted."""
         return len(self._entries) - len(self._deleted or ())

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 AUTOLOGOUT: Final = 600.0  # seconds of silence granted in TRANSACTION at least, RFC 1939 section 3
 LINGER: Final = 30.0  # seconds a closing connection may take to accept what is still to be sent
 TURN: Final = 256  # commands of one session answered before others get their turn
-FLUSH: Final = 128 << 10  # octets of replies collected before they are written
+TURN_OCTETS: Final = 128 << 10  # octets of replies, likewise: a short command may have a long answer
 PENDING_MAX: Final = 64 << 10  # octets of pipelined input held while a command waits
 
 INTERNAL_ERROR: Final = error("[SYS/TEMP] internal error")
@@ -152,21 +152,18 @@ class Session(asyncio.Protocol):
             self.transport.close()
 
     def _answer(self, out: list[Octets]) -> None:
-        size = 0
-        for _ in range(TURN):
-            if self._waiting or self._paused or self._closing:
+        commands = octets = 0
+        while not (self._waiting or self._paused or self._closing):
+            if commands == TURN or octets > TURN_OCTETS:
+                self._waiting = True
+                self.service.loop.call_soon(self.finish, b"")
                 return
             reply = self._next()
             if reply is None:
                 return
             out.append(reply)
-            size += len(reply)
-            if size > FLUSH:
-                self.send(b"".join(out))
-                out.clear()
-                size = 0
-        self._waiting = True
-        self.service.loop.call_soon(self.finish, b"")
+            commands += 1
+            octets += len(reply)
 
     def _next(self) -> bytes | None:
         """The answer to the next line; None: there is no line yet."""

@@ -17,7 +17,7 @@ from mailserver.store.files import Entry
 if TYPE_CHECKING:
     from mailserver.pop3.session import Session
 
-_SHORT = 2048  # a listing up to so many lines is one reply, a longer one is streamed
+_SHORT = 2048  # a listing of so many messages, marked ones among them, is one reply, a longer one is streamed
 
 
 def _maildrop(session: Session) -> Maildrop:
@@ -50,7 +50,7 @@ def _uidl(session: Session, args: list[bytes]) -> bytes:
 def _listing(session: Session, head: bytes, *, unique_ids: bool) -> bytes:
     maildrop = _maildrop(session)
     parts = maildrop.listing(unique_ids=unique_ids)
-    if maildrop.count <= _SHORT:
+    if maildrop.highest <= _SHORT:
         return head + b"".join(parts) + TERMINATOR
     session.stream(Listing(parts))
     return head
