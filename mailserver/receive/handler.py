@@ -202,7 +202,6 @@ class Handler:
             server.rule = decision.reason
             return decision.reply if verdict is session.verdict else BEHIND_GATEWAY
         envelope.rcpt_tos.append(str(address))
-        envelope.rcpt_options.extend(rcpt.options)
         for leaf in decision.leaves:
             self._add(envelope, leaf, rcpt)
         return reply.RECIPIENT_OK

@@ -61,7 +61,6 @@ class Rcpt(NamedTuple):
     address: Address | None
     notify: tuple[str, ...] = ()
     orcpt: str | None = None
-    options: tuple[str, ...] = ()
     international: bool = False  # something in it is not ASCII
 
 
@@ -101,7 +100,7 @@ def parse_rcpt(argument: str) -> Rcpt:
         raise BadParameter(reply.BAD_RECIPIENT_SYNTAX)
     address = None if text.lower() == "postmaster" else _address(text, reply.BAD_RECIPIENT_SYNTAX)
     values = _parameters(rest, _RCPT_KEYWORDS)
-    return Rcpt(address, _notify(values), _orcpt(values), tuple(rest.split()), not path.isascii())
+    return Rcpt(address, _notify(values), _orcpt(values), not path.isascii())
 
 
 _MAIL_KEYWORDS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH"})

@@ -1,4 +1,4 @@
-"""An alias of a thousand places, in as many spellings as its letters have cases."""
+"""An alias of a thousand places, in as many spellings as its letters have cases; one mailbox a thousand times."""
 
 from __future__ import annotations
 
@@ -40,4 +40,17 @@ async def test_what_is_remembered_is_bounded_by_places_not_by_spellings(tmp_path
     writer.close()
     gc.collect()
     assert sum(type(thing) is Leaf for thing in gc.get_objects()) < PLACES
+    await desk.close()
+
+
+async def test_nothing_is_kept_of_who_was_named_before(tmp_path: Path) -> None:
+    desk = await Desk(tmp_path).open()
+    tape, listener = Tape(), desk.service.new_listener()
+    listener.connection_made(tape)
+    rcpts = [b"RCPT TO:<alice@example.test> ORCPT=rfc822;name%d@a.test\r\n" % number for number in range(3)]
+    listener.data_received(MAIL + b"".join(rcpts))
+    assert tape.written.count(b"250 2.1.5") == 3
+    kept = repr(vars(listener.envelope))
+    assert [f"name{number}" in kept for number in range(3)] == [True, False, False]
+    listener.connection_lost(None)
     await desk.close()
