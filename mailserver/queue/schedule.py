@@ -89,14 +89,17 @@ class Schedule:
         """What to do now, already in flight: every one of them must come back through ``settle``.
 
         Suspended batches take no slot, so no concurrency limits them. ``attempts`` and ``due`` have been
-        moved forward. At most PORTION batches; ``wake`` says "at once" when there is more.
+        moved forward. At most PORTION batches, of suspended ones no more than have so many recipients, for each is
+        settled at once; ``wake`` says "at once" when there is more.
         """
         self._ripen(now)
         for hanging in self._slots.hanging(now):
             self._lanes.hangs(hanging.destination)
         taken: list[Batch] = []
-        while len(taken) < PORTION and (found := self._lanes.suspended(now)) is not None:
+        room = PORTION
+        while room > 0 and (found := self._lanes.suspended(now)) is not None:
             batch, batch.suspended = found[0], found[1]
+            room -= len(batch.recipients)
             taken.append(self._depart(batch, now))
         while len(taken) < PORTION and self._slots.free(self._settings.concurrency):
             if (ready := self._lanes.next(now)) is None:

@@ -14,7 +14,7 @@ from mailserver.config.schema import Queue as Settings
 from mailserver.queue.backoff import backoff, next_time
 from mailserver.queue.batch import Batch, Stage
 from mailserver.queue.lanes import START
-from mailserver.queue.schedule import Schedule
+from mailserver.queue.schedule import PORTION, Schedule
 from mailserver.queue.slots import SLOW, WAITING_ROOM
 
 RETRY = (300.0, 900.0, 3600.0, 10800.0)
@@ -185,6 +185,19 @@ def test_a_destination_that_is_down_is_not_hammered_and_then_probed():
     assert len(probes) == 1 and not probes[0].suspended
     s.settle(probes[0], (), now=401, expires=NEVER)  # it answers again
     assert len(s.take(401)) == 1
+
+
+def test_what_is_handed_out_as_suspended_at_once_is_bounded_by_its_recipients():
+    s = schedule()
+    s.add("first", [(0, "a.test")], due=0)
+    s.settle(s.take(0)[0], (0,), now=0, expires=NEVER, down="refused")
+    s.add("m", [(n, "a.test") for n in range(10_000)], due=1)
+    told = 0
+    while told < 10_000:
+        assert s.wake() in {0.0, 1}
+        at_once = sum(len(batch.recipients) for batch in s.take(1))
+        assert 0 < at_once <= PORTION + 100  # the last batch may go beyond
+        told += at_once
 
 
 def test_the_probe_comes_after_the_first_wait_even_if_the_failed_message_waits_longer():
