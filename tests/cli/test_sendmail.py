@@ -113,6 +113,23 @@ def test_text_without_a_header_is_all_body() -> None:
     assert addresses(["a@x.test, b@x.test", "a@x.test"]) == ["a@x.test", "b@x.test"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a@[192.0.2.1], Bob <b@[IPv6:::1]>", ["a@[192.0.2.1]", "b@[IPv6:::1]"]),
+        ("Team: a@x.test, b@x.test;, undisclosed:;, c@x.test,, ", ["a@x.test", "b@x.test", "c@x.test"]),
+        ('a@x.test (5" (or 3"), thin), "b, @" <b@x.test>', ["a@x.test", "b@x.test"]),
+        ('"a, (b"@x.test, c@x.test <c@x.test>', ['"a, (b"@x.test', "c@x.test"]),
+        ("a@x.test b@x.test, c@x.test", ["a@x.test b@x.test", "c@x.test"]),
+        ("a@x.test (open, b@x.test", ["a@x.test (open, b@x.test"]),
+    ],
+)
+def test_no_recipient_is_left_out_in_silence(text: str, expected: list[str]) -> None:
+    assert addresses([text]) == expected
+    broken = read([b'To: "Doe <d@x.test>\n', b"Cc: " + text.encode() + b"\n"], dot_ends=False)
+    assert recipients(broken) == ['"Doe <d@x.test>', *expected]
+
+
 def test_a_cr_amid_a_line_does_not_cost_the_message() -> None:
     message = read([b"Subject: a\rb\r\n", b"\r\n", b"10%\r20%\r\r\n"], dot_ends=True)
     assert message.content() == b"Subject: a b\r\n\r\n10% 20% \r\n"
