@@ -256,6 +256,11 @@ def _returned_part(envelope: Envelope, kind: Kind, original: bytes) -> bytes:
             return b"Content-Type: message/rfc822\n\n" + original
         media = "message/global" if envelope.smtputf8 else "message/rfc822"
         return f"Content-Type: {media}\nContent-Transfer-Encoding: 8bit\n\n".encode() + original
+    return headers_part(original)
+
+
+def headers_part(original: bytes) -> bytes:
+    """The part that returns the headers of ``original`` alone, in ASCII."""
     headers = _headers(original)
     if headers.isascii() and _may_stand_whole(headers):
         return b"Content-Type: text/rfc822-headers\n\n" + headers

@@ -6,12 +6,15 @@ from contextlib import suppress
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTPUTF8, default
+from quopri import decodestring
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailserver.deliver.bounce import compose
 from mailserver.deliver.downgrade import CannotConvert, to_seven_bit
+from mailserver.message.envelope import Envelope, Failed, Recipient, Remote
 
 
 def test_parts_are_converted_and_mean_the_same() -> None:
@@ -57,6 +60,33 @@ def test_binary_becomes_base64() -> None:
 def test_what_has_no_seven_bit_form(content: bytes) -> None:
     with pytest.raises(CannotConvert):
         to_seven_bit(content)
+
+
+@pytest.mark.parametrize(
+    "original",
+    [
+        "From: J\u00fcrgen <a@x.test>\nSubject: gr\u00fc\u00dfe\n\nb\u00f6dy\n".encode(),
+        b'From: a@x.test\nContent-Type: multipart/mixed; boundary="b"\n\n\xff preamble\n--b\n\nx\n--b--\n',
+    ],
+    ids=["header", "preamble"],
+)
+def test_a_report_goes_out_with_the_headers_alone_rather_than_not_at_all(original: bytes) -> None:
+    to = Recipient(id=0, address="bob@remote.test", route=Remote("remote.test"))
+    about = Envelope(id="ID1", sender="a@x.test", recipients=[to], accepted=0.0, size=len(original))
+    report = compose(
+        about, [(to, Failed("550 5.1.1 no", "5.1.1", "mx"))], kind="failure", original=original, hostname="h.test",
+        id="ID2", now=60.0,
+    )  # fmt: skip
+    assert original in report  # whole, where eight bits may travel
+    converted = to_seven_bit(report)
+    assert converted.isascii()
+    message = message_from_bytes(converted, policy=default)
+    assert [part.get_content_type() for part in message.iter_parts()][:2] == [
+        "text/plain",
+        "message/delivery-status",
+    ]
+    assert b"\n\n" + original.partition(b"\n\n")[0] + b"\n" in decodestring(converted)
+    assert "8bit" not in str(message["Content-Transfer-Encoding"])
 
 
 @given(st.binary(max_size=300))
