@@ -98,15 +98,16 @@ def _transaction(smtp: smtplib.SMTP, mail: Mail) -> int:
     if not all(map(str.isascii, (mail.sender, *mail.recipients))):
         parameters.append("SMTPUTF8")
         smtp.command_encoding = "utf-8"
-    notify: list[str] = []
+    notify = ""
     if smtp.has_extn("DSN"):
         parameters += [f"RET={mail.options.ret}"] if mail.options.ret else []
         parameters += [f"ENVID={_xtext(mail.options.envelope_id)}"] if mail.options.envelope_id else []
-        notify = [f"NOTIFY={mail.options.notify}"] if mail.options.notify else []
-    _expect(smtp.mail(mail.sender, parameters), mail.sender or "<>")
+        notify = f" NOTIFY={mail.options.notify}" if mail.options.notify else ""
+    # Not by smtplib's mail() and rcpt(): they would mend what is no address, "b@x.test c" to <b@x.testc>.
+    _expect(smtp.docmd("MAIL", " ".join((f"FROM:<{mail.sender}>", *parameters))), mail.sender or "<>")
     refused = 0
     for recipient in mail.recipients:
-        code, text = smtp.rcpt(recipient, notify)
+        code, text = smtp.docmd("RCPT", f"TO:<{recipient}>{notify}")
         if code not in {250, 251}:
             refused += 1
             said = f"mailserver: {recipient}: {code} {text.decode('utf-8', 'replace')}"

@@ -230,6 +230,11 @@ def test_the_real_server_takes_it_with_reports_as_wished(server: Any) -> None:
     assert (wanted.returncode, wanted.stderr) == (0, b"")
     (report,) = (server.maildir("alice") / "new").iterdir()
     assert "Original-Envelope-Id: id=7" in report.read_text()
+    odd = send(server.folder, "-t", stdin=b"To: alice@example.test, <bob@example.test> e\n\nx\n")
+    assert (odd.returncode, odd.stdout) == (1, b"")
+    assert odd.stderr.startswith(
+        b"mailserver: bob@example.test e: 501 5.1.3 "
+    )  # not 550 for bob@example.teste
     assert send(server.folder, "-bp", stdin=b"").stdout == b"(none)\n"
     assert send(server.folder, "-q", stdin=b"").stdout == b"0 messages tried now\n"
     assert send(server.folder, "-bi", stdin=b"").returncode == 0
