@@ -6,7 +6,7 @@ from email import message_from_bytes
 from email.header import decode_header, make_header
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mailserver.pop3.surrogate import header_end, is_conventional, to_ascii
@@ -65,6 +65,7 @@ def test_a_text_is_read_as_it_was_written(text: str) -> None:
     st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters='"\\'), min_size=1, max_size=200)
 )
 def test_a_file_name_is_read_as_it_was_written(name: str) -> None:
+    assume(not (name[0] == "<" and name[-1] == ">"))  # email.utils.unquote takes these off, too
     shown = to_ascii(f'Content-Disposition: attachment; filename="{name}"\n'.encode())
     assert message_from_bytes(shown).get_filename() == name
     assert max(map(len, shown.split(b"\n"))) <= 998
