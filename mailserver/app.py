@@ -327,8 +327,8 @@ class App:
         self._warn((*loaded.warnings, *self.accounts.merged.conflicts))
         opened, closed = await change.apply(self.services)
         await asyncio.wait((rerouted,))  # or a retry at once would still go by the old routes
-        opened_closed = f"{opened} listeners opened, {closed} closed"
-        return f"configuration in force: {len(config.relay)} relay rules, {opened_closed}"
+        listeners = f"{opened} listeners opened, {closed} closed"
+        return f"configuration in force: {len(config.relay)} relay rules, {listeners}"
 
     # ---- end -----------------------------------------------------------------------------------------------
     async def _drain(self) -> None:

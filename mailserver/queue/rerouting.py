@@ -36,9 +36,7 @@ class Rerouting:
         for recipient in recipients:
             if recipient.state is State.PENDING:
                 if type(recipient.route) is Remote:
-                    route = self._onward(recipient.address)
-                    if route != recipient.route:
-                        recipient.route = route
+                    recipient.route = self._onward(recipient.address)
                 destinations[recipient.id] = destination_of(recipient)
         return destinations
 

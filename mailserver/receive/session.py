@@ -74,9 +74,8 @@ class Transaction(Envelope):
         self.mail_options = list(mail.options)
         self.smtp_utf8 = mail.smtputf8
         self.rcpt_tos: list[str] = []
-        self.rcpt_options: list[
-            str
-        ] = []  # stays empty: half a KiB for each RCPT, and who reads them has Recipient
+        # Stays empty: half a KiB for each RCPT, and who reads them has Recipient.
+        self.rcpt_options: list[str] = []
         self.recipients: list[Recipient] = []
         self.targets: set[str] = set()  # mailboxes and addresses reached, so that nobody gets two copies
         self.refused = 0

@@ -37,12 +37,13 @@ class CommitThread:
         self._belt: Belt = (
             CompiledBelt(steps, folders, self._finished) if steps and folders else PythonBelt(self._finished)
         )
-        loop.add_reader(self._finished, self._come_back)
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         try:
             self._thread.start()
         except RuntimeError as error:
+            os.close(self._finished)
             raise OSError(errno.EAGAIN, f"no commit thread: {error}") from None
+        loop.add_reader(self._finished, self._come_back)
 
     @property
     def batches(self) -> int:

@@ -13,8 +13,8 @@ from mailserver.store.steps import STEPS, WIRE_MAX, Steps
 from mailserver.store.work import Incoming
 
 Octets = bytes | bytearray
-TERMINATOR: Final = b"\r\n.\r\n"
-_DOT_LINE: Final = TERMINATOR[:3]
+_TERMINATOR: Final = b"\r\n.\r\n"
+_DOT_LINE: Final = _TERMINATOR[:3]
 _DOT: Final = 46
 
 
@@ -94,7 +94,7 @@ class _Python:
         end = buffer.find(_DOT_LINE) if self._dots else -1
         stuffed = end >= 0 and buffer[end + 3 : end + 5] != b"\r\n"
         if stuffed:
-            end = buffer.find(TERMINATOR, end)
+            end = buffer.find(_TERMINATOR, end)
         if end >= 0:
             self._carry = b""
             return self._text(buffer[: end + 2], stuffed=stuffed), start + end + 5 - len(carry), True
@@ -124,9 +124,9 @@ class _Python:
 
 
 def _beginning_of_terminator(buffer: bytes) -> int:
-    """Length of the longest end of ``buffer`` that is a beginning of TERMINATOR."""
+    """Length of the longest end of ``buffer`` that is a beginning of _TERMINATOR."""
     for length in (4, 3, 2, 1):
-        if buffer.endswith(TERMINATOR[:length]):
+        if buffer.endswith(_TERMINATOR[:length]):
             return length
     return 0
 

@@ -117,11 +117,11 @@ def test_a_limit_that_permits_no_thread_is_told_as_such(what: str, said: str) ->
         if os.getuid() == 0:
             os.setresuid(54321, 54321, 54321)
         resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-        loop = asyncio.new_event_loop()
+        loop, before = asyncio.new_event_loop(), os.listdir("/proc/self/fd")
         try:
             {what}
         except OSError as error:
-            print(error.strerror)
+            print(error.strerror, os.listdir("/proc/self/fd") == before)
     """
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert run.stdout == f"{said}\n"
+    assert run.stdout == f"{said} True\n"
