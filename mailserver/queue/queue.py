@@ -298,10 +298,10 @@ class Queue:
         del self._messages[envelope.id]
 
     # ---- an administrator's hand -------------------------------------------------------------------
-    def retry(self, ids: Iterable[str] | None = None) -> int:
-        """Try these (None: all) now, whatever their back-off; held ones stay held. Returns how many are tried."""
-        names, now = [*(self._messages if ids is None else ids)], self._now()
-        found = sum([self._schedule.retry(name, now) for name in names])
+    def retry(self, ids: Iterable[str]) -> int:
+        """Try these now, whatever their back-off; held ones stay held. Returns how many are tried."""
+        now = self._now()
+        found = sum([self._schedule.retry(name, now) for name in ids])
         self.kick()
         return found
 

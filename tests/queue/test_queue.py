@@ -631,7 +631,7 @@ async def test_retry_and_remove(tmp_path):
         house.world = everybody(BUSY)
         name = await house.send("x@remote.test")
         await house.saw(DeferredFor)
-        assert house.queue.retry() == 1
+        assert house.queue.retry(house.queue.ids()) == 1
         await house.saw(DeferredFor, 2)
         house.gate = asyncio.Event()
         house.queue.retry([name])

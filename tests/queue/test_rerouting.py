@@ -35,7 +35,7 @@ async def test_what_waits_for_a_dead_relay_goes_by_the_new_one(tmp_path):
         await changed(house, **{"*": "smtp://old", "far.test": "smtp://new"})
         (said,) = await house.saw(Notice)
         assert "1 message" in said.text
-        assert house.queue.retry() == 1
+        assert house.queue.retry(house.queue.ids()) == 1
         await house.saw(DeliveredTo, 2)  # and bob
         await house.saw(DeferredFor, 3)
         assert ways(house)[0] == ("smtp://old", [FAR, NEAR])
@@ -108,7 +108,7 @@ async def test_recipients_that_now_share_a_way_share_a_transaction(tmp_path):
         await house.saw(DeferredFor, 20)
         house.routes = {"*": "smtp://new"}
         await house.queue.reconfigure(house.settings)
-        house.queue.retry()
+        house.queue.retry(house.queue.ids())
         await house.saw(DeliveredTo, 20)
         assert ways(house)[20:] == [("smtp://new", everywhere)]
         house.balance()
@@ -127,7 +127,7 @@ async def test_a_retry_after_the_reload_goes_by_the_new_routes_however_deep_the_
             turns += 1
             await asyncio.sleep(0)
         assert turns > 3  # a message with many recipients counts for many
-        house.queue.retry()
+        house.queue.retry(house.queue.ids())
         await house.saw(DeliveredTo, 3 * PORTION)
         assert {to for to, _ in ways(house)[before:]} == {"smtp://new"}
 
